@@ -1,0 +1,27 @@
+"""The drivers, and how one is opened from its URI. The agent's main calls this; nothing else chooses a driver."""
+
+from __future__ import annotations
+
+from kubexen.hypervisor.errors import Unsupported
+from kubexen.hypervisor.port import Hypervisor
+
+
+def connect(uri: str) -> Hypervisor:
+    """Open `xen:///system`, `test:///...` or `sim:///directory`.
+
+    A driver is imported when it is asked for: the simulator needs no libvirt.
+
+    Raises:
+        Unsupported: no driver has this scheme.
+        Unreachable: the host's daemon does not answer.
+    """
+    scheme = uri.split(":", 1)[0]
+    if scheme == "sim":
+        from kubexen.hypervisor.drivers.sim.driver import SimDriver
+
+        return SimDriver.open(uri)
+    if scheme in ("xen", "test"):
+        from kubexen.hypervisor.drivers.libvirt.driver import LibvirtDriver
+
+        return LibvirtDriver.open(uri)
+    raise Unsupported(f"no driver for {uri!r}: use xen:///system, test:///default or sim:///DIRECTORY")

@@ -1,0 +1,322 @@
+"""One Xen host under QEMU: power, ssh, consoles, and the agent in its dom0.
+
+Made by a Lab, which knows the wire and the other hosts. Every method is safe to call again. Nothing here knows Kubernetes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import py_compile
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hack.xenlab.build import DOM0_PYTHON, Image
+
+MACHINE = "10.0.2.2"  # how a dom0 reaches 127.0.0.1 of the machine that the lab runs on
+GUEST_LOGS = "/var/log/xen/console"
+SOURCE = "/opt/kubexen/src"  # where the agent's own code is in dom0
+AGENT = "kubexen-agent.service"
+# smap=off: TCG of QEMU < 9.1 faults on a ring-3 IRET under SMAP, which kills a PV dom0.
+# rdtscp=off: guests then need no tsc_mode setting.
+EMULATED_CPU = "max,smap=off,rdtscp=off"
+READY = f"systemctl start libvirtd.service {{share}} && virsh -q -c xen:///system version >/dev/null"
+
+
+class HostError(RuntimeError):
+    """A host did not come up, or a command in it failed; the message ends with what it printed."""
+
+
+@dataclass(frozen=True)
+class XenHost:
+    """A host's handle; what there is to remember is in its folder."""
+
+    number: int
+    hosts: int
+    folder: Path
+    control: Path  # ssh's control socket
+    image: Image
+    shared_disk: Path
+    wire_port: int
+    memory: str
+    cpus: int
+
+    @property
+    def name(self) -> str:
+        """dom0's host name."""
+        return f"xen{self.number}"
+
+    @property
+    def address(self) -> str:
+        """dom0's address on the wire."""
+        return f"10.77.0.{self.number}"
+
+    @property
+    def disk(self) -> Path:
+        """dom0's own changes to the image's disk."""
+        return self.folder / "root.qcow2"
+
+    @property
+    def ssh_port(self) -> int:
+        return int((self.folder / "ssh-port").read_text())
+
+    # --- power
+
+    @property
+    def alive(self) -> bool:
+        """Whether its QEMU runs."""
+        try:
+            pid = int((self.folder / "pid").read_text())
+            return str(self.folder) in Path(f"/proc/{pid}/cmdline").read_text()
+        except (OSError, ValueError):
+            return False
+
+    def start(self) -> None:
+        """Power on, with the disk as it was left. Returns before the host has booted."""
+        if self.alive:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.disk.exists():
+            backing = ("-F", "raw", "-b", str(self.image.disk))
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self.disk)], check=True)
+        for _ in range(5):  # another process can take the free port before QEMU does
+            port = self.folder / "ssh-port"
+            if not port.exists():
+                port.write_text(str(_free_port()))
+            done = subprocess.run(self._qemu(), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            if done.returncode == 0:
+                return
+            port.unlink()
+        raise HostError(f"{self.name}: QEMU did not start: {done.stderr.strip()}")
+
+    def stop(self) -> None:
+        """Power off as if the plug was pulled."""
+        if self.alive:
+            os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
+            while self.alive:
+                time.sleep(0.02)
+        (self.folder / "pid").unlink(missing_ok=True)
+        self.control.unlink(missing_ok=True)
+
+    def reboot(self, timeout: float = 600) -> None:
+        """Lose power and boot again from the same disk; returns when the host is ready."""
+        self.stop()
+        self.start()
+        self.wait(timeout)
+
+    def wait(self, timeout: float = 600, share: bool = True) -> None:
+        """Wait for ssh, libvirt and (it needs host 1) the share."""
+        deadline = time.monotonic() + timeout
+        # One connection stays open and carries all commands: on an emulated CPU the handshake takes seconds.
+        command = ["ssh", *self._ssh_options(), "-o", "ControlMaster=yes", "-fN", "root@127.0.0.1"]
+        with open(self.folder / "ssh.log", "wb") as log:
+            while subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode != 0:
+                if not self.alive or time.monotonic() > deadline:
+                    state = "did not boot in time" if self.alive else "went down"
+                    raise HostError(f"{self.name} {state}; the end of its console:\n{self.console_tail()}")
+                time.sleep(0.5)
+        left = max(10.0, deadline - time.monotonic())
+        self.ssh(READY.format(share="xenlab-share.service" if share else ""), timeout=left)
+
+    def boot_id(self) -> str:
+        """Linux's id of dom0's current boot."""
+        return self.ssh("cat /proc/sys/kernel/random/boot_id").stdout.strip()
+
+    def _qemu(self) -> list[str]:
+        accel = os.environ.get("XENLAB_ACCEL", "tcg")
+        emulated = accel.startswith("tcg")
+        # Hosts boot one image: without an id each, libvirt would take a move for one to itself, and systemd would
+        # give all bridges one MAC address.
+        uuid = f"00000000-0000-4000-8000-{self.number:012x}"
+        dom0 = (
+            f"console=hvc0 root=/dev/vda rw net.ifnames=0 xenlab.host={self.number} xenlab.hosts={self.hosts} "
+            f"systemd.hostname={self.name} systemd.machine_id={uuid.replace('-', '')} "
+            "mitigations=off loglevel=5 systemd.show_status=0"
+        )
+        xen = (
+            f"com1=115200 console=com1 bootscrub=0 dom0_mem=1024M,max:1024M dom0_max_vcpus={self.cpus} "
+            "spec-ctrl=no,eager-fpu"
+        )
+        initrd = f"{_comma(self.image.vmlinux)} {dom0},{_comma(self.image.dom0_initrd)}"
+        mac = f"{self.number:02x}"
+        return [
+            *("qemu-system-x86_64", "-name", self.name, "-uuid", uuid, "-nodefaults", "-no-reboot"),
+            *("-accel", "tcg,thread=multi,tb-size=512" if accel == "tcg" else accel),
+            *("-cpu", os.environ.get("XENLAB_CPU", EMULATED_CPU if emulated else "host")),
+            *("-smp", str(self.cpus), "-m", self.memory),
+            *("-display", "none", "-daemonize", "-pidfile", str(self.folder / "pid")),
+            *("-chardev", f"file,id=console,append=on,path={_comma(self.folder / 'console')}"),
+            *("-serial", "chardev:console"),
+            *("-kernel", str(self.image.xen), "-append", xen, "-initrd", initrd),
+            # cache=unsafe: what the guest flushes reaches this machine's page cache, which outlives QEMU, but no disk.
+            *("-drive", f"if=none,id=root,file={_comma(self.disk)},cache=unsafe", "-device", "virtio-blk-pci,drive=root"),
+            # A raw disk that all hosts share.
+            *("-drive", f"if=none,id=shared,file={_comma(self.shared_disk)},format=raw,file.locking=off"),
+            *("-device", "virtio-blk-pci,drive=shared,share-rw=on"),
+            *("-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"),
+            *("-device", f"virtio-net-pci,netdev=n0,mac=52:54:00:77:00:{mac},romfile="),
+            *("-netdev", f"socket,id=n1,connect=127.0.0.1:{self.wire_port}"),
+            *("-device", f"virtio-net-pci,netdev=n1,mac=52:54:00:77:01:{mac},romfile="),
+        ]
+
+    # --- commands and files
+
+    def _ssh_options(self) -> list[str]:
+        options = {
+            "IdentityFile": self.image.key,
+            "IdentitiesOnly": "yes",
+            "StrictHostKeyChecking": "no",
+            "UserKnownHostsFile": "/dev/null",
+            "LogLevel": "ERROR",
+            "ConnectTimeout": 15,
+            "ServerAliveInterval": 20,
+            "ServerAliveCountMax": 6,
+            "ControlPath": self.control,
+            "Port": self.ssh_port,
+        }
+        return ["-F", "none", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
+
+    def ssh_command(self, *command: str) -> list[str]:
+        """The command line that runs a shell command in dom0, for those who want the process themselves."""
+        return ["ssh", *self._ssh_options(), "root@127.0.0.1", *command]
+
+    def ssh(
+        self, command: str, *, input: str | bytes | None = None, check: bool = True, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell command in dom0 as root."""
+        data = input.encode() if isinstance(input, str) else input
+        where = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+        raw = subprocess.run(self.ssh_command(command), capture_output=True, timeout=timeout, **where)  # type: ignore[call-overload]
+        done = subprocess.CompletedProcess(
+            raw.args, raw.returncode, raw.stdout.decode(errors="replace"), raw.stderr.decode(errors="replace")
+        )
+        if check and done.returncode != 0:
+            output = (done.stdout + done.stderr).strip()[-2000:]
+            raise HostError(f"{self.name}: `{command[:300]}` ended with {done.returncode}: {output}")
+        return done
+
+    def put(self, source: Path | str, target: str) -> None:
+        """Copy a file or a folder to this path in dom0."""
+        source = Path(source)
+        with tempfile.TemporaryFile() as packed:
+            with tarfile.open(fileobj=packed, mode="w") as tar:
+                tar.add(source, arcname="item")
+            packed.seek(0)
+            quoted = shlex.quote(target)
+            unpack = (
+                f"set -e; t=$(mktemp -d -p $(dirname {quoted})); tar x -C $t --no-same-owner; "
+                f"rm -rf {quoted}; mv $t/item {quoted}; rmdir $t"
+            )
+            done = subprocess.run(self.ssh_command(unpack), stdin=packed, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise HostError(f"{self.name}: put {source} {target}: {done.stderr.strip()}")
+
+    def write(self, target: str, text: str, mode: str = "644") -> None:
+        """Write a small text file in dom0."""
+        quoted = shlex.quote(target)
+        self.ssh(f"mkdir -p $(dirname {quoted}) && cat >{quoted} && chmod {mode} {quoted}", input=text)
+
+    def get(self, source: str, target: Path | str) -> None:
+        """Copy a file or a folder from dom0 to this path."""
+        target = Path(target)
+        quoted = shlex.quote(source)
+        command = f"tar c -C $(dirname {quoted}) $(basename {quoted})"
+        with tempfile.TemporaryFile() as packed, tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            done = subprocess.run(self.ssh_command(command), stdout=packed, stderr=subprocess.PIPE, text=True)
+            if done.returncode != 0:
+                raise HostError(f"{self.name}: get {source}: {done.stderr.strip()}")
+            packed.seek(0)
+            with tarfile.open(fileobj=packed) as tar:
+                tar.extractall(folder, filter="data")
+            os.replace(next(Path(folder).iterdir()), target)
+
+    # --- consoles
+
+    def console_tail(self, lines: int = 40) -> str:
+        """The last lines of the host's own console: Xen, dom0's kernel."""
+        try:
+            text = (self.folder / "console").read_text(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def guest_console_tail(self, domain: str, lines: int = 40) -> str:
+        """The last lines that a guest (by its domain's name) wrote to its console; '' if it wrote none."""
+        log = shlex.quote(f"{GUEST_LOGS}/guest-{domain}.log")
+        return self.ssh(f"[ ! -e {log} ] || tail -n {lines} {log}").stdout.replace("\r", "")
+
+    def guest_consoles(self) -> list[str]:
+        """The names of the domains that have a console log."""
+        names = self.ssh(f"ls {GUEST_LOGS}").stdout.split()
+        return [name.removeprefix("guest-").removesuffix(".log") for name in names if name.startswith("guest-")]
+
+    def guest_run(self, domain: int | str, command: str) -> None:
+        """Type a command (poweroff, reboot, crash, ...) into the console of a guest of the lab, by domid or name."""
+        domid = str(domain) if isinstance(domain, int) else f"$(xl domid {shlex.quote(domain)})"
+        self.ssh(f"echo {shlex.quote(command)} >$(xenstore-read /local/domain/{domid}/console/tty)")
+
+    # --- the agent
+
+    def install_agent(self, source_dir: Path | str, kubeconfig_text: str, args: str = "") -> None:
+        """Put the folder `kubexen` of source_dir into dom0, with its settings, and (re)start the agent.
+
+        The API server's address in the kubeconfig must be one that dom0 reaches: see MACHINE.
+        """
+        swap = f"rm -rf {SOURCE}.new && mkdir -p {SOURCE}.new && tar xz -C {SOURCE}.new && rm -rf {SOURCE} && mv {SOURCE}.new {SOURCE}"
+        self.ssh(swap, input=_packed(Path(source_dir) / "kubexen"))
+        self.write("/etc/kubexen/agent.env", f'KUBEXEN_AGENT_ARGS="{args}"\n')
+        self.write("/etc/kubexen/kubeconfig", kubeconfig_text, mode="600")
+        self.restart_agent()
+
+    def start_agent(self) -> None:
+        self.ssh(f"systemctl reset-failed {AGENT}; systemctl start {AGENT}")
+
+    def stop_agent(self) -> None:
+        """Stop the agent; domains run on."""
+        self.ssh(f"systemctl stop {AGENT}")
+
+    def restart_agent(self) -> None:
+        self.ssh(f"systemctl reset-failed {AGENT}; systemctl restart {AGENT}")
+
+    def kill_agent(self) -> None:
+        """SIGKILL; systemd starts it again after a second."""
+        self.ssh(f"systemctl kill --kill-whom=main -s KILL {AGENT}")
+
+    def agent_log(self, lines: int = 100) -> str:
+        """The last lines of the agent's journal, of earlier boots too."""
+        return self.ssh(f"journalctl -u {AGENT} -n {lines} --no-pager -o short-iso").stdout
+
+
+def _comma(path: Path) -> str:
+    """A path inside a QEMU option, where a comma separates."""
+    return str(path).replace(",", ",,")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _packed(package: Path) -> bytes:
+    """A Python package as a tar file, compiled where this Python's byte code is dom0's (compiling is slow there)."""
+    compiled = sys.version_info[:2] == tuple(map(int, DOM0_PYTHON.split(".")))
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w:gz", compresslevel=1) as tar, tempfile.TemporaryDirectory() as folder:
+        for path in sorted(package.rglob("*")):
+            if "__pycache__" in path.parts or not path.is_file():
+                continue
+            name = str(path.relative_to(package.parent))
+            tar.add(path, arcname=name)
+            if compiled and path.suffix == ".py":
+                code = py_compile.compile(str(path), cfile=f"{folder}/code", dfile=f"{SOURCE}/{name}", doraise=True)
+                cached = Path(name).parent / "__pycache__" / f"{path.stem}.cpython-{DOM0_PYTHON.replace('.', '')}.pyc"
+                tar.add(str(code), arcname=str(cached))
+    return output.getvalue()

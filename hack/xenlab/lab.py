@@ -1,0 +1,155 @@
+"""A lab: N Xen hosts under QEMU on one wire, with all its state in one folder.
+
+Used by the tests' fixtures, by hack/stack and by the command line. Several labs can run at once: ports are chosen free and
+recorded. It builds the image if that is missing. What happens inside a host is XenHost's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hack.xenlab import needs
+from hack.xenlab.build import Image, build
+from hack.xenlab.host import XenHost
+from hack.xenlab.progress import step
+
+SHARED_DISK = 1 << 30  # bytes; every host's /dev/vdb
+
+
+@dataclass
+class LabState:
+    """What is kept in lab.json."""
+
+    nodes: int
+    memory: str  # of one host, as QEMU's -m
+    cpus: int
+    image: str
+    run: str  # a folder with a short path, for sockets (their paths may have 108 bytes at most)
+    wire_port: int = 0
+    wire_pid: int = 0
+
+
+class Lab:
+    """N hosts: `with Lab(folder, nodes=2) as lab:`, or start(), wait() and stop()."""
+
+    def __init__(self, state: Path | str, nodes: int = 2, memory: str | None = None, cpus: int | None = None) -> None:
+        """The lab of this state folder; one that is there keeps the number of hosts and the sizes that it was made with."""
+        self.folder = Path(state).absolute()
+        self._file = self.folder / "lab.json"
+        if self._file.exists():
+            self.state = LabState(**json.loads(self._file.read_text()))
+        else:
+            self.state = LabState(
+                nodes=nodes,
+                memory=memory or os.environ.get("XENLAB_MEM", "3G"),
+                cpus=cpus or int(os.environ.get("XENLAB_CPUS", "1")),
+                image="",
+                run="",
+            )
+
+    def __enter__(self) -> Lab:
+        try:
+            self.start()
+            self.wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the lab was started and not stopped since."""
+        return self._file.exists()
+
+    @property
+    def hosts(self) -> list[XenHost]:
+        """xen1, xen2, ... Host 1 has the share."""
+        return [self.host(n) for n in range(1, self.state.nodes + 1)]
+
+    def host(self, which: int | str) -> XenHost:
+        """A host by number or by name."""
+        n = int(str(which).removeprefix("xen"))
+        if not 1 <= n <= self.state.nodes:
+            raise ValueError(f"this lab has hosts 1 to {self.state.nodes}, not {which}")
+        state = self.state
+        return XenHost(
+            number=n,
+            hosts=state.nodes,
+            folder=self.folder / f"xen{n}",
+            control=Path(state.run) / f"ssh{n}",
+            image=Image(Path(state.image)),
+            shared_disk=self.folder / "shared.img",
+            wire_port=state.wire_port,
+            memory=state.memory,
+            cpus=state.cpus,
+        )
+
+    def start(self) -> None:
+        """Power on every host that is off. Building the image comes first, where it is missing."""
+        needs.ensure(needs.RUN)
+        if not self._file.exists():
+            self.state.image = str(build().path)
+            self.state.run = tempfile.mkdtemp(prefix="xenlab-", dir="/tmp")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.folder / "shared.img", "wb") as disk:
+                disk.truncate(SHARED_DISK)
+        if not _runs(self.state.wire_pid, "wire.py"):
+            self._start_wire()
+        self._file.write_text(json.dumps(asdict(self.state), indent=1))
+        for host in self.hosts:
+            if not host.alive:
+                host.start()
+
+    def wait(self, timeout: float = 600) -> None:
+        """Wait until every host is ready, the share included."""
+        with step(f"wait for {self.state.nodes} hosts"), ThreadPoolExecutor(self.state.nodes) as pool:
+            list(pool.map(lambda host: host.wait(timeout), self.hosts))
+
+    def stop(self) -> None:
+        """Power off every host and forget its disks; the console logs stay in the state folder. Calling it again is fine."""
+        if not self._file.exists():
+            return
+        for host in self.hosts:
+            host.stop()
+            host.disk.unlink(missing_ok=True)
+        if _runs(self.state.wire_pid, "wire.py"):
+            os.kill(self.state.wire_pid, signal.SIGKILL)
+        shutil.rmtree(self.state.run, ignore_errors=True)
+        (self.folder / "shared.img").unlink(missing_ok=True)
+        self._file.unlink()
+
+    def _start_wire(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.state.wire_port = listener.getsockname()[1]
+        with open(self.folder / "wire.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("wire.py")), str(listener.fileno())],
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.state.wire_pid = process.pid
+        listener.close()
+
+
+def _runs(pid: int, word: str) -> bool:
+    """Whether the process is there, is no zombie, and is the one meant."""
+    try:
+        return bool(pid) and word in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,24 @@
+"""Names that Kubexen gives to things in the Kubernetes API. Every layer uses them; nothing else is in here."""
+
+GROUP = "kubexen.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+DOMAIN_FINALIZER = f"{GROUP}/domain"
+ANCHOR_FINALIZER = f"{GROUP}/anchor"
+DISK_FINALIZER = f"{GROUP}/disk"
+
+DOMAIN_LABEL = f"{GROUP}/domain"
+"""On an anchor: the name of its XenDomain."""
+
+MEMORY_RESOURCE = f"{GROUP}/memory-mib"
+VCPUS_RESOURCE = f"{GROUP}/vcpus"
+"""Extended resources of a Node, which anchors ask for."""
+
+ANCHOR_READINESS_GATE = f"{GROUP}/domain-ready"
+SCHEDULER_NAME = "kubexen"
+"""The kube-scheduler profile that scores the two resources."""
+
+CONTROLLER_MANAGER = "kubexen-controller"
+AGENT_MANAGER = "kubexen-agent"
+"""Field managers of server-side apply. All agents share one, so that a domain that moves keeps its owner."""

@@ -1,0 +1,212 @@
+"""A Xen host through libvirt: the port's methods, each as a few calls. drivers/connect() opens it for xen:// and test://.
+
+Domains are transient: libvirt keeps no definition, so after a host's reboot nothing is left that anybody could start, and
+no second copy of a domain can come to life. What to do about a domain is the caller's: nothing here decides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import libvirt
+
+from kubexen.hypervisor.drivers.libvirt.config import DEFAULT_CAP, DEFAULT_WEIGHT, to_xml
+from kubexen.hypervisor.drivers.libvirt.connection import Connection
+from kubexen.hypervisor.drivers.libvirt.events import Listeners
+from kubexen.hypervisor.drivers.libvirt.flags import Sample
+from kubexen.hypervisor.drivers.libvirt.identity import Identities, metadata_of
+from kubexen.hypervisor.drivers.libvirt.platform import LibvirtPlatform, Platform, XenPlatform
+from kubexen.hypervisor.errors import AlreadyExists, Failed, InvalidConfig, NotFound, WrongState
+from kubexen.hypervisor.port import Capability, Devices, DomainConfig, DomainState, HostInfo, Listener
+
+logger = logging.getLogger(__name__)
+
+MOST_PAUSES = 16  # how many `xl pause` beside libvirt are undone
+
+
+class LibvirtDriver:
+    """One connection; see port.Hypervisor for what each method promises."""
+
+    def __init__(self, connection: Connection, platform: Platform, listeners: Listeners) -> None:
+        self._connection = connection
+        self._platform = platform
+        self._listeners = listeners
+        self._identities = Identities(connection, platform.stranger_name)
+
+    @classmethod
+    def open(cls, uri: str) -> LibvirtDriver:
+        """Errors: Unreachable."""
+        listeners = Listeners()
+        connection = Connection(uri, listeners.tell)
+        platform: Platform = XenPlatform(connection) if uri.startswith("xen") else LibvirtPlatform(connection)
+        return cls(connection, platform, listeners)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return self._platform.capabilities
+
+    def host(self) -> HostInfo:
+        return self._platform.host()
+
+    def domains(self) -> Sequence[DomainState]:
+        samples = self._samples()
+        return [
+            DomainState(
+                uuid=sample.uuid,
+                name=identity.name,
+                domid=sample.domid,
+                flags=sample.flags,
+                memory_kib=sample.memory_kib,
+                max_memory_kib=sample.max_memory_kib,
+                vcpus_online=sample.vcpus_online,
+                vcpus=sample.vcpus,
+                owner=identity.owner,
+                note=identity.note,
+                memory_target_kib=sample.memory_target_kib,
+                shutdown_reason=sample.shutdown_reason,
+            )
+            for sample, identity in zip(samples, self._identities.of(samples), strict=True)
+        ]
+
+    def devices(self, uuid: str) -> Devices:
+        domid = self._sample(uuid).domid
+        with self._connection.calls(f"look at the devices of {uuid}") as conn:
+            return self._platform.devices(conn.lookupByUUIDString(uuid), domid)
+
+    def create(self, config: DomainConfig, *, paused: bool = False) -> DomainState:
+        xml = to_xml(config)
+        self._check_sizes(config)
+        self._check_free(config)
+        self._platform.check(config)
+        weighted = (config.weight, config.cap) != (DEFAULT_WEIGHT, DEFAULT_CAP)
+        with self._connection.calls(f"create {config.name}") as conn:
+            domain = self._platform.create(conn, xml, paused=paused or weighted)
+            try:
+                if weighted:
+                    domain.setSchedulerParametersFlags(
+                        {"weight": config.weight, "cap": config.cap}, libvirt.VIR_DOMAIN_AFFECT_LIVE
+                    )
+                    if not paused:
+                        domain.resume()
+            except libvirt.libvirtError:
+                domain.destroy()
+                raise
+        return self._state(config)
+
+    def destroy(self, uuid: str, domid: int) -> None:
+        sample = self._sample(uuid)
+        if sample.domid != domid:
+            raise NotFound(f"{uuid} is domain {sample.domid} by now, not {domid}")
+        with self._connection.calls(f"destroy {uuid}") as conn:
+            conn.lookupByUUIDString(uuid).destroy()
+
+    def shutdown(self, uuid: str) -> None:
+        sample = self._live(uuid)
+        with self._connection.calls(f"shut down {uuid}") as conn:
+            self._platform.shutdown(conn.lookupByUUIDString(uuid), sample.domid)
+
+    def pause(self, uuid: str) -> None:
+        sample = self._live(uuid)
+        if sample.flags.paused:
+            return
+        with self._connection.calls(f"pause {uuid}") as conn:
+            conn.lookupByUUIDString(uuid).suspend()
+        if not self._sample(uuid).flags.paused:
+            self._platform.pause(sample.domid)
+
+    def unpause(self, uuid: str) -> None:
+        sample = self._live(uuid)
+        if not sample.flags.paused:
+            return
+        with self._connection.calls(f"unpause {uuid}") as conn:
+            conn.lookupByUUIDString(uuid).resume()
+        for _ in range(MOST_PAUSES):
+            if not self._sample(uuid).flags.paused:
+                return
+            self._platform.unpause(sample.domid)
+        raise Failed(f"{uuid} stays paused")
+
+    def set_memory(self, uuid: str, kib: int) -> None:
+        sample = self._live(uuid)
+        if not 0 < kib <= sample.max_memory_kib:
+            raise InvalidConfig(f"{kib} KiB of memory, the maximum is {sample.max_memory_kib} KiB")
+        with self._connection.calls(f"set the memory of {uuid}") as conn:
+            conn.lookupByUUIDString(uuid).setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def tidy(self) -> Sequence[str]:
+        done = []
+        with self._connection.calls("look for definitions") as conn:
+            for domain in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT):
+                if metadata_of(domain) is not None:
+                    _undefine(domain)
+                    done.append(f"{domain.name()}: removed the definition that would have outlived the domain")
+        return done
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        return self._listeners.subscribe(listener)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _samples(self) -> list[Sample]:
+        """One for each uuid: the remains of an earlier incarnation (dying) give way to the living one."""
+        ordered = sorted(self._platform.probe.samples(), key=lambda sample: (not sample.flags.dying, sample.domid))
+        return list({sample.uuid: sample for sample in ordered}.values())
+
+    def _sample(self, uuid: str) -> Sample:
+        for sample in self._samples():
+            if sample.uuid == uuid:
+                return sample
+        raise NotFound(f"no domain {uuid}")
+
+    def _live(self, uuid: str) -> Sample:
+        """A domain that can still take an order."""
+        sample = self._sample(uuid)
+        if sample.flags.shutdown or sample.flags.dying:
+            raise WrongState(f"{uuid} has ended ({sample.flags})")
+        return sample
+
+    def _state(self, config: DomainConfig) -> DomainState:
+        for state in self.domains():
+            if state.uuid == config.uuid:
+                return state
+        raise Failed(f"{config.name} was created, and is gone already")
+
+    def _check_sizes(self, config: DomainConfig) -> None:
+        if not 0 < config.vcpus <= config.max_vcpus:
+            raise InvalidConfig(f"{config.vcpus} vCPUs, the maximum is {config.max_vcpus}")
+        if not 0 < config.memory_kib <= config.max_memory_kib:
+            raise InvalidConfig(f"{config.memory_kib} KiB of memory, the maximum is {config.max_memory_kib} KiB")
+
+    def _check_free(self, config: DomainConfig) -> None:
+        """Neither the uuid nor the name may be taken: not in Xen by whomever, nor by a definition in libvirt."""
+        for state in self.domains():
+            if state.uuid == config.uuid:
+                raise AlreadyExists(f"{state.name} has the uuid {config.uuid}, as domain {state.domid}")
+            if state.name == config.name:
+                raise AlreadyExists(f"the name {config.name} is taken by domain {state.domid}, {state.uuid}")
+        with self._connection.calls(f"look for {config.name}") as conn:
+            for domain in (_found(conn.lookupByUUIDString, config.uuid), _found(conn.lookupByName, config.name)):
+                if domain is not None:
+                    raise AlreadyExists(f"libvirt has a definition of {domain.name()}, {domain.UUIDString()}")
+
+
+def _found(look_up: Callable[[str], Any], key: str) -> Any:
+    try:
+        return look_up(key)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _undefine(domain: Any) -> None:
+    """A saved memory image goes with it: restored later, it would be a second copy of the domain."""
+    try:
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
+            raise
+        domain.undefine()

@@ -1,0 +1,137 @@
+"""Xen itself, beside libvirt: reading what libvirt caches or does not know, and the few acts that it cannot do.
+
+`LowLevel` uses the bindings of dom0's own Xen (xen.lowlevel.xc and xs: 3 ms for 20 domains); `Commands` does the same by
+xl and the xenstore tools (290 ms) where those bindings do not fit this Python. flags.py, host.py, devices.py and platform.py
+use them. Reading beside libvirt is safe; of the acts here none changes what libvirt keeps about a domain.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+from kubexen.hypervisor.errors import Unreachable
+
+VERSION = Path("/sys/hypervisor/version")
+COMMAND_SECONDS = 30
+
+
+class Xen(Protocol):
+    """Acts and the xenstore, by either way. A path that is not there reads as None, and lists as nothing."""
+
+    def pause(self, domid: int) -> None: ...
+
+    def unpause(self, domid: int) -> None: ...
+
+    def read(self, path: str) -> str | None: ...
+
+    def ls(self, path: str) -> list[str]: ...
+
+    def write(self, path: str, value: str) -> None: ...
+
+
+class LowLevel:
+    """The bindings of this dom0's Xen. One lock around all: their handles are not thread-safe."""
+
+    def __init__(self) -> None:
+        """Raises ImportError when the bindings are not there, or not for this Python."""
+        xc, xs = _import("xc"), _import("xs")
+        self._errors = (xc.Error, xs.Error)
+        self._lock = threading.Lock()
+        try:
+            self._xc, self._xs = xc.xc(), xs.xs()
+        except self._errors as error:
+            raise Unreachable(f"Xen does not answer: {error}") from error
+
+    def domain_getinfo(self, first: int = 0, most: int = 1024) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("domain_getinfo", self._xc.domain_getinfo, first, most)
+        return found
+
+    def physinfo(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._call("physinfo", self._xc.physinfo)
+        return found
+
+    def xeninfo(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._call("xeninfo", self._xc.xeninfo)
+        return found
+
+    def pause(self, domid: int) -> None:
+        self._call("pause", self._xc.domain_pause, domid)
+
+    def unpause(self, domid: int) -> None:
+        self._call("unpause", self._xc.domain_unpause, domid)
+
+    def read(self, path: str) -> str | None:
+        value = self._call("xenstore read", self._xs.read, "", path)
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+    def ls(self, path: str) -> list[str]:
+        return list(self._call("xenstore list", self._xs.ls, "", path) or [])
+
+    def write(self, path: str, value: str) -> None:
+        self._call("xenstore write", self._xs.write, "", path, value)
+
+    def _call(self, act: str, function: Any, *arguments: Any) -> Any:
+        with self._lock:
+            try:
+                return function(*arguments)
+            except self._errors as error:
+                raise Unreachable(f"{act}: {error}") from error
+
+
+class Commands:
+    """The same by the tools of Xen's own toolstack."""
+
+    def pause(self, domid: int) -> None:
+        self.run("xl", "pause", str(domid))
+
+    def unpause(self, domid: int) -> None:
+        self.run("xl", "unpause", str(domid))
+
+    def read(self, path: str) -> str | None:
+        return self._or_none("xenstore-read", path)
+
+    def ls(self, path: str) -> list[str]:
+        return (self._or_none("xenstore-list", path) or "").splitlines()
+
+    def write(self, path: str, value: str) -> None:
+        self.run("xenstore-write", path, value)
+
+    def run(self, *command: str) -> str:
+        try:
+            return subprocess.run(
+                command,
+                capture_output=True,
+                check=True,
+                text=True,
+                timeout=COMMAND_SECONDS,
+                env={"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            ).stdout
+        except subprocess.CalledProcessError as error:
+            raise Unreachable(f"{' '.join(command)}: {error.stderr.strip()}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unreachable(f"{' '.join(command)}: {error}") from error
+
+    def _or_none(self, *command: str) -> str | None:
+        try:
+            return self.run(*command).rstrip("\n")
+        except Unreachable as error:
+            if "couldn't" in str(error).lower():  # 'couldn't read path', 'Couldn't list path'
+                return None
+            raise
+
+
+def _import(name: str) -> Any:
+    """xen.lowlevel.NAME of the Xen that runs: distributions keep it beside that Xen, off Python's path."""
+    try:
+        major, minor = ((VERSION / part).read_text().strip() for part in ("major", "minor"))
+    except OSError as error:
+        raise ImportError(f"no Xen runs here: {error}") from error
+    folder = f"/usr/lib/xen-{major}.{minor}/lib/python"
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(f"xen.lowlevel.{name}")

@@ -1,0 +1,56 @@
+"""MAC addresses: the user's own, or one derived from the object's uid and the interface's name, so that it stays.
+
+The controller assigns them, in the write that binds a domain; it alone sees all domains, so it alone can settle collisions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+from kubexen.api.conditions import Reason
+from kubexen.api.xendomain import XenDomain
+from kubexen.plan.problem import Problem
+
+PREFIX = "00:16:3e"
+"""Xen's own range of MAC addresses."""
+
+ATTEMPTS = 64
+
+
+def derive(uid: str, interface: str, attempt: int = 0) -> str:
+    """A stable address in Xen's range; a higher `attempt` gives another one."""
+    digest = hashlib.sha256(f"{uid}/{interface}/{attempt}".encode()).digest()
+    return ":".join([PREFIX, *(f"{byte:02x}" for byte in digest[:3])])
+
+
+def assign(domain: XenDomain, owner: Callable[[str], str | None]) -> Mapping[str, str]:
+    """The address of each interface, by its name.
+
+    Args:
+        owner: tells which other domain (namespace/name) holds an address, if one does.
+
+    Raises:
+        Problem: a user's address belongs to another domain (MacTaken).
+    """
+    given = domain.status.mac_addresses
+    result: dict[str, str] = {}
+    for interface in domain.spec.interfaces:
+        if interface.mac:
+            if other := owner(interface.mac):
+                raise Problem(
+                    Reason.MAC_TAKEN,
+                    f"spec.interfaces[{interface.name}].mac {interface.mac} belongs to XenDomain {other}: "
+                    "choose another, or leave it out for one of its own",
+                    stalled=True,
+                )
+            result[interface.name] = interface.mac
+            continue
+        candidates = [derive(domain.metadata.uid, interface.name, n) for n in range(ATTEMPTS)]
+        kept = given.get(interface.name)
+        if kept in candidates:
+            candidates.insert(0, kept)
+        result[interface.name] = next(
+            mac for mac in candidates if not owner(mac) and mac not in result.values()
+        )
+    return result

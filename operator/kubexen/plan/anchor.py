@@ -1,0 +1,186 @@
+"""The anchor: a small pod that is a domain's hold on a node. What it looks like, and what of it counts.
+
+Made by the controller from here, never by a user. It asks the scheduler for what the domain takes from a Xen host; its
+container does nothing. DESIGN: an anchor ends only when its domain has left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kubexen.api.names import (
+    ANCHOR_FINALIZER,
+    ANCHOR_READINESS_GATE,
+    API_VERSION,
+    DOMAIN_LABEL,
+    MEMORY_RESOURCE,
+    SCHEDULER_NAME,
+    VCPUS_RESOURCE,
+)
+from kubexen.api.xendomain import XenDomain
+from kubexen.plan.resolve import memory_request
+
+GRACE_SECONDS = 365 * 24 * 3600
+"""An anchor's grace period: the domain decides when it ends, not the kubelet's clock."""
+
+IMAGE = "registry.k8s.io/pause:3.10"
+
+LIVE = ("Pending", "Running")
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A pod that the controller takes for a domain's anchor."""
+
+    name: str
+    uid: str
+    node: str  # "" while it is not placed
+    phase: str
+    deleting: bool
+    created: str
+    ready: bool | None = None  # its readiness gate; None: not written yet
+    unschedulable: str = ""  # the scheduler's word, while it finds no node
+    disruption: str = ""  # why its end was asked for, as in EvictionByEvictionAPI
+
+    @property
+    def live(self) -> bool:
+        """Whether the scheduler counts its requests, and its end was not asked for."""
+        return self.phase in LIVE and not self.deleting
+
+    @property
+    def counted(self) -> bool:
+        """Whether the scheduler counts its requests on its node."""
+        return self.phase in LIVE and self.node != ""
+
+    @property
+    def running(self) -> bool:
+        return self.phase == "Running" and self.node != "" and not self.deleting
+
+
+def observe(pod: dict[str, Any]) -> Anchor:
+    """The anchor that a pod document shows."""
+    metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    gate = conditions.get(ANCHOR_READINESS_GATE)
+    return Anchor(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=spec.get("nodeName") or "",
+        phase=status.get("phase") or "Pending",
+        deleting="deletionTimestamp" in metadata,
+        created=metadata.get("creationTimestamp") or "",
+        ready=None if gate is None else gate.get("status") == "True",
+        unschedulable=scheduled.get("message", "unschedulable") if scheduled.get("status") == "False" else "",
+        disruption=conditions.get("DisruptionTarget", {}).get("reason", ""),
+    )
+
+
+def is_owned(pod: dict[str, Any], uid: str) -> bool:
+    """Whether a pod is owned, as by a controller, by the XenDomain of this uid."""
+    return any(
+        owner.get("uid") == uid and owner.get("controller") and owner.get("kind") == "XenDomain"
+        for owner in pod["metadata"].get("ownerReferences") or ()
+    )
+
+
+def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str = "", off: str = "") -> dict[str, Any]:
+    """The pod to create.
+
+    Args:
+        on: bound to this node past the scheduler, where the domain already is.
+        only: the scheduler may take no other node (a disk of it is there).
+        off: the scheduler may not take this node (the domain is to leave it).
+    """
+    spec = domain.spec
+    terms = [{"key": "metadata.name", "operator": "In", "values": [only]}] if only else []
+    terms += [{"key": "metadata.name", "operator": "NotIn", "values": [off]}] if off else []
+    amounts = {
+        "cpu": "1m",
+        "memory": "16Mi",
+        MEMORY_RESOURCE: str(memory_request(domain)),
+        VCPUS_RESOURCE: str(spec.cpu.maximum),
+    }
+    pod: dict[str, Any] = {
+        "schedulerName": spec.scheduler_name or SCHEDULER_NAME,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "securityContext": {
+            "runAsNonRoot": True, "runAsUser": 65535, "runAsGroup": 65535, "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "readinessGates": [{"conditionType": ANCHOR_READINESS_GATE}],
+        "affinity": _with_node_terms(dict(spec.affinity or {}), terms),
+        "tolerations": [
+            *(toleration.to_dict() for toleration in spec.tolerations),
+            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
+            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"},
+            {"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"},
+        ],
+        "containers": [
+            {
+                "name": "anchor",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                # Requests that equal limits: a LimitRange of the namespace would else give it more of dom0.
+                "resources": {"requests": amounts, "limits": amounts},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    }
+    if on:
+        pod["nodeName"] = on
+    if spec.node_selector:
+        pod["nodeSelector"] = dict(spec.node_selector)
+    if spec.priority_class_name:
+        pod["priorityClassName"] = spec.priority_class_name
+    if spec.topology_spread_constraints:
+        pod["topologySpreadConstraints"] = [
+            {"matchLabelKeys": [DOMAIN_LABEL], **constraint.to_dict()}
+            for constraint in spec.topology_spread_constraints
+        ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": f"{domain.metadata.name[:50]}-anchor-",
+            "namespace": domain.metadata.namespace,
+            "labels": {**domain.metadata.labels, DOMAIN_LABEL: domain.metadata.name},
+            "finalizers": [ANCHOR_FINALIZER],
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": domain.info.kind,
+                    "name": domain.metadata.name,
+                    "uid": domain.metadata.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        },
+        "spec": pod,
+    }
+
+
+def _with_node_terms(affinity: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
+    """The user's affinity with requirements on the node's name added to each of its terms (terms are alternatives)."""
+    if not fields:
+        return affinity
+    node = dict(affinity.get("nodeAffinity") or {})
+    required = dict(node.get("requiredDuringSchedulingIgnoredDuringExecution") or {})
+    terms = required.get("nodeSelectorTerms") or [{}]
+    required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), *fields]} for term in terms]
+    node["requiredDuringSchedulingIgnoredDuringExecution"] = required
+    return {**affinity, "nodeAffinity": node}
+
+
+def age(anchor: Anchor, now: datetime) -> float:
+    """Seconds since the pod was created."""
+    return (now - datetime.fromisoformat(anchor.created)).total_seconds() if anchor.created else 0.0

@@ -1,0 +1,446 @@
+"""Where a domain is, and may be: the controller's decisions about one XenDomain and its anchors.
+
+A domain is *unbound* (status.nodeName empty: no node may run it) or *bound* to a node by an anchor. It is bound when an anchor
+runs, and unbound or bound elsewhere only after the node's agent gave that anchor up (status.released), or the node was fenced.
+
+The controller calls `plan` with what it sees and carries out what comes back: first the status, in one write that carries
+the resourceVersion it was decided on, then the steps. Each pass may be the first after a crash: nothing is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kubexen.api.conditions import Condition, ConditionType, Reason, find, set_condition
+from kubexen.api.domainstatus import CONTROLLER_FIELDS, Move, MovePhase, XenDomainStatus
+from kubexen.api.names import DOMAIN_FINALIZER, DOMAIN_LABEL
+from kubexen.api.xendomain import EvictionStrategy, PowerState, XenDomain
+from kubexen.plan import anchor as anchors_
+from kubexen.plan.anchor import Anchor
+from kubexen.plan.problem import Problem
+
+CONDITIONS = (
+    ConditionType.READY,
+    ConditionType.SCHEDULED,
+    ConditionType.MIGRATABLE,
+    ConditionType.RECONCILING,
+    ConditionType.STALLED,
+)
+"""The conditions of a XenDomain that are the controller's."""
+
+PATIENCE = 2.0
+"""Seconds that an anchor may take before the status says what it waits for: a quick start costs no such write."""
+
+POWERED_OFF = "poweroff"
+
+
+@dataclass(frozen=True)
+class CreateAnchor:
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EndAnchor:
+    """Take the finalizer off, and delete the pod if nobody did. Only where no domain depends on it."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class SetGate:
+    """Write the anchor's readiness gate."""
+
+    name: str
+    uid: str
+    ready: bool
+
+
+@dataclass(frozen=True)
+class DropFinalizer:
+    """Let the XenDomain go."""
+
+
+Step = CreateAnchor | EndAnchor | SetGate | DropFinalizer
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a person should hear about the domain."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What the controller knows of a node."""
+
+    exists: bool = True
+    cordoned: bool = False
+    lost: bool = False  # not ready, and its agent's Lease has expired
+    fenced: bool = False  # the out-of-service taint, or a person's word on the XenHost
+
+
+@dataclass(frozen=True)
+class World:
+    """All that a decision needs besides the domain and its anchors."""
+
+    problem: Problem | None = None  # what keeps it from starting
+    mac_addresses: Mapping[str, str] = field(default_factory=dict)
+    node: NodeState = NodeState()  # the node it is bound to
+    only_node: str | None = None  # the only node that can run it
+    namespace_deleting: bool = False
+    start_requested: bool = False  # a XenAction Start waits
+    found_on: str | None = None  # a host that runs a domain of this uid although it is not bound there
+    anchor_refused: str = ""  # why the API server refused the last anchor (quota, admission)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`status` is the whole of what the controller owns; None: leave it as it is."""
+
+    status: XenDomainStatus | None
+    steps: tuple[Step, ...] = ()
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None
+
+
+def plan(domain: XenDomain, anchors: Sequence[Anchor], world: World, now: datetime) -> Plan:
+    """Decide one pass. See the module's docstring."""
+    return _Pass(domain, sorted(anchors, key=lambda a: (a.created, a.name)), world, now).run()
+
+
+def wants_up(domain: XenDomain, world: World) -> bool:
+    """Whether the domain is to be on a node at all."""
+    leaving = domain.deleting or world.namespace_deleting
+    return not leaving and domain.spec.power_state in (PowerState.RUNNING, PowerState.PAUSED)
+
+
+class _Pass:
+    """One pass over one domain. `next` is the status that is being made."""
+
+    def __init__(self, domain: XenDomain, anchors: Sequence[Anchor], world: World, now: datetime) -> None:
+        self.domain, self.anchors, self.world, self.now = domain, anchors, world, now
+        self.status = domain.status
+        self.next = domain.status.model_copy(deep=True)
+        self.next.observed_generation = domain.metadata.generation
+        self.next.selector = f"{DOMAIN_LABEL}={domain.metadata.name}"
+        self.steps: list[Step] = []
+        self.events: list[Event] = []
+        self.requeue: float | None = None
+        self.quiet = False  # nothing a user needs to read yet
+
+    def run(self) -> Plan:
+        if self.domain.spec.power_state is PowerState.HALTED or self.world.start_requested:
+            self.next.off = None
+        self.up = wants_up(self.domain, self.world) and self.next.off is None
+        if self.status.node_name:
+            self._bound()
+        else:
+            self._unbound()
+        if self.domain.deleting and not self.next.node_name and not self.anchors:
+            return Plan(None, (DropFinalizer(),) if DOMAIN_FINALIZER in self.domain.metadata.finalizers else ())
+        changed = owned(self.next) != owned(self.status) and not self.quiet
+        return Plan(self.next if changed else None, tuple(self.steps), tuple(self.events), self.requeue)
+
+    # --- unbound: no node may run it, so every anchor may come and go
+
+    def _unbound(self) -> None:
+        self.next.replicas = 0
+        self.next.move = None
+        if not self.up:
+            self._end(self.anchors)
+            self._settled()
+            return
+        if self.world.found_on:
+            self._end(self.anchors)
+            self._not_ready(
+                Reason.FOUND_ELSEWHERE,
+                f"Host {self.world.found_on} runs a domain of this object although it is not bound there; "
+                "it is not started a second time. Look there with `xl list`, and destroy that one if it is not wanted.",
+                stalled=True,
+            )
+            return
+        if self.world.problem:
+            self._end(self.anchors)
+            problem = self.world.problem
+            self._not_ready(problem.reason, problem.message, stalled=problem.stalled)
+            self.requeue = problem.retry_after
+            return
+        live = [a for a in self.anchors if a.live]
+        chosen = next((a for a in live if a.running), live[0] if live else None)
+        self._end(a for a in self.anchors if a is not chosen)
+        if chosen is None:
+            self._create(only=self.world.only_node or "")
+        elif chosen.running:
+            self._bind(chosen)
+        else:
+            self._waiting(chosen)
+
+    def _bind(self, anchor: Anchor) -> None:
+        self.next.node_name = anchor.node
+        self.next.anchor_uid = anchor.uid
+        self.next.move = None
+        self.next.mac_addresses = dict(self.world.mac_addresses)
+        self._set(ConditionType.SCHEDULED, True, Reason.SCHEDULED, f"The anchor {anchor.name} runs on {anchor.node}.")
+        self._not_ready(Reason.STARTING, f"Starting on {anchor.node}.")
+        self.events.append(Event("Scheduled", f"Bound to {anchor.node} by anchor {anchor.name}"))
+
+    def _waiting(self, anchor: Anchor) -> None:
+        """An anchor that does not run yet: the status says so only when it takes longer."""
+        if not anchor.unschedulable and anchors_.age(anchor, self.now) < PATIENCE:
+            self.quiet = self.next.off == self.status.off
+            self.requeue = PATIENCE
+            return
+        if anchor.unschedulable:
+            memory = "Insufficient kubexen.dev/memory-mib" in anchor.unschedulable
+            reason = Reason.WAITING_FOR_MEMORY if memory else Reason.WAITING_FOR_NODE
+            message = f"No node takes it: {anchor.unschedulable}"
+        else:
+            reason = Reason.WAITING_FOR_NODE
+            message = f"Waiting for anchor {anchor.name} to run" + (f" on {anchor.node}." if anchor.node else ".")
+        self._set(ConditionType.SCHEDULED, False, reason, message)
+        self._not_ready(reason, message)
+
+    def _settled(self) -> None:
+        """It is off, as it should be."""
+        self._drop(ConditionType.SCHEDULED, ConditionType.MIGRATABLE, ConditionType.RECONCILING, ConditionType.STALLED)
+        if self.domain.deleting or self.world.namespace_deleting:
+            self._set(ConditionType.READY, False, Reason.DELETING, "Being deleted.")
+        elif self.next.off is None:
+            self._set(ConditionType.READY, True, Reason.HALTED, "Halted, as the spec asks.")
+        elif self.next.off.reason == POWERED_OFF:
+            self._set(
+                ConditionType.READY, True, Reason.POWERED_OFF,
+                "The guest powered itself off. To start it: a XenAction Start, or powerState Halted and back to Running.",
+            )
+        else:
+            self._set(
+                ConditionType.READY, False, Reason.CRASHED,
+                f"The guest ended ({self.next.off.reason}) and the spec says destroy. "
+                "To start it: a XenAction Start, or powerState Halted and back to Running.",
+            )
+
+    # --- bound: the node's agent holds the domain until it has given the anchor up
+
+    def _bound(self) -> None:
+        node = self.status.node_name or ""
+        current = next((a for a in self.anchors if a.uid == self.status.anchor_uid), None)
+        others = [a for a in self.anchors if a is not current]
+        given_up = bool(self.status.released) and self.status.released == self.status.anchor_uid
+        fenced = self.status.move is not None and self.status.move.phase is MovePhase.FENCED
+        if given_up or fenced:
+            self._leave(current, others)
+            return
+        if self.world.node.fenced:
+            self._move(MovePhase.FENCED, cause="the node was fenced")
+            self._not_ready(Reason.NODE_LOST, f"Node {node} was fenced; the domain is started elsewhere.")
+            return
+        if not self.up:
+            self._let_go(node, others)
+            return
+        if current is None or not (current.live or current.deleting and current.counted):
+            self._anchor_lost(current, others, node)
+        elif current.deleting:
+            self._evict(current, others, node)
+        else:
+            self._stay(others)
+        self._report(node, current)
+
+    def _leave(self, current: Anchor | None, others: Sequence[Anchor]) -> None:
+        """The node has given it up: bind it to the anchor that waits elsewhere, or unbind it."""
+        exit_ = self.status.last_exit
+        if self.up and self.status.move is None and exit_ is not None:
+            self.next.off = exit_  # it ended by itself, and stays off
+            self.up = False
+            ended = "powered itself off" if exit_.reason == POWERED_OFF else f"ended ({exit_.reason})"
+            self.events.append(Event("DomainEnded", f"The guest {ended}", warning=exit_.reason != POWERED_OFF))
+        waiting = next((a for a in others if a.running and a.node != self.status.node_name), None)
+        if self.up and waiting is not None and self.world.problem is None:
+            self._bind(waiting)
+        else:
+            self.next.node_name = None
+            self.next.anchor_uid = None
+            self.next.move = None
+            self.next.replicas = 0
+            if self.up:
+                self._not_ready(Reason.WAITING_FOR_NODE, "Released by its node; a place is looked for.")
+            else:
+                self._settled()
+        kept = waiting if self.up else None
+        self._end(a for a in self.anchors if a is not kept)
+        del current
+
+    def _let_go(self, node: str, others: Sequence[Anchor]) -> None:
+        """It is to be off: the agent reads that from the object, but cannot see that the namespace goes."""
+        self._end(others)
+        if self.world.namespace_deleting and not self.domain.deleting:
+            self._move(MovePhase.RELEASING, cause="the namespace is being deleted")
+        if self.world.node.lost:
+            self._lost(node)
+            return
+        self._set(ConditionType.READY, False, Reason.STOPPING, f"Shutting down on {node}.")
+        self._set(ConditionType.RECONCILING, True, Reason.STOPPING, f"Shutting down on {node}.")
+        self._drop(ConditionType.STALLED)
+
+    def _stay(self, others: Sequence[Anchor]) -> None:
+        """Its anchor stands. What is left of a move that was taken back goes."""
+        if self.status.move is not None and self.status.move.phase is MovePhase.PENDING:
+            self.next.move = None
+        if self.next.move is None:
+            self._end(others)
+        self._set(ConditionType.MIGRATABLE, False, Reason.NOT_IMPLEMENTED,
+                  "It leaves its node by a restart; live migration is not built yet.")
+
+    def _evict(self, current: Anchor, others: Sequence[Anchor], node: str) -> None:
+        """Somebody asked for the anchor's end: find another place first, and let go of this one only then."""
+        move = self.status.move
+        if move is not None and move.phase is MovePhase.RELEASING:
+            return  # the agent is at it
+        cause = current.disruption or "its anchor was deleted"
+        elsewhere = [a for a in others if a.live and a.node != node]
+        here = next((a for a in others if a.live and a.node == node), None)
+        if here is not None:  # taken back, see below: the fresh anchor holds the domain now
+            if here.running:
+                self.next.anchor_uid = here.uid
+                self.next.move = None
+                self._end([current, *elsewhere])
+                self.events.append(Event("EvictionTakenBack", f"{node} takes pods again: the domain stays"))
+            return
+        if move is not None and move.cause.startswith(CORDONED) and not self.world.node.cordoned:
+            self._end(elsewhere)
+            self.steps.append(CreateAnchor(anchors_.manifest(self.domain, on=node)))
+            return
+        if move is None:
+            prefix = CORDONED if self.world.node.cordoned else ""
+            self._move(MovePhase.PENDING, cause=prefix + cause)
+            self.events.append(Event("Evicting", f"To leave {node}: {cause}"))
+        if EvictionStrategy.RESTART not in self.domain.spec.eviction_strategy:
+            self._nowhere("none of its evictionStrategy is possible: only Restart is built yet")
+        elif self.world.only_node == node:
+            self._nowhere(f"a node-local disk of it is on {node}")
+        elif self.world.problem is not None:
+            self._nowhere(f"it could not start again: {self.world.problem.message}")
+        elif not elsewhere:
+            self._end(a for a in others)
+            self._create(off=node, only=self.world.only_node or "")
+        elif (place := next((a for a in elsewhere if a.running), None)) is not None:
+            self._move(MovePhase.RELEASING, cause=move.cause if move else cause, target=place.node)
+            self.events.append(Event("Moving", f"Shutting down on {node}, to start on {place.node}"))
+        elif elsewhere[0].unschedulable:
+            self._nowhere(f"no other node takes it: {elsewhere[0].unschedulable}")
+
+    def _nowhere(self, why: str) -> None:
+        message = f"It was asked to leave {self.status.node_name} but {why}. It runs on; the drain waits."
+        before = find(self.status.conditions, ConditionType.MIGRATABLE)
+        if before is None or before.reason != Reason.NOWHERE_TO_GO:
+            self.events.append(Event("EvictionBlocked", message, warning=True))
+        self._set(ConditionType.MIGRATABLE, False, Reason.NOWHERE_TO_GO, message)
+
+    def _anchor_lost(self, current: Anchor | None, others: Sequence[Anchor], node: str) -> None:
+        """The pod is gone or ended, the domain is not: make it again where the domain is."""
+        here = next((a for a in others if a.live and a.node == node), None)
+        self._end(a for a in (current, *others) if a is not None and a is not here)
+        if here is None:
+            self.events.append(
+                Event("AnchorLost", f"The anchor is gone; the domain runs on. Making it again on {node}", warning=True)
+            )
+            self.steps.append(CreateAnchor(anchors_.manifest(self.domain, on=node)))
+        elif here.running:
+            self.next.anchor_uid = here.uid
+        self.next.move = None
+
+    # --- what a user reads
+
+    def _report(self, node: str, current: Anchor | None) -> None:
+        """Ready from what the agent says, for a domain that is bound and wanted."""
+        agent = find(self.status.conditions, ConditionType.DOMAIN_READY)
+        self.next.replicas = int(agent is not None and agent.is_true)
+        if self.world.node.lost:
+            self._lost(node)
+            return
+        if agent is None or self.status.domid is None and agent.reason == Reason.RELEASED:
+            self._not_ready(Reason.STARTING, f"Starting on {node}.")
+        else:
+            self._follow(agent)
+        ready = bool(agent and agent.is_true)
+        if current is not None and current.live and (current.ready or False) != ready:
+            self.steps.append(SetGate(current.name, current.uid, ready))
+
+    def _follow(self, agent: Condition) -> None:
+        wanted = Reason.PAUSED if self.domain.spec.power_state is PowerState.PAUSED else Reason.RUNNING
+        if agent.is_true and agent.reason == wanted:
+            self._set(ConditionType.READY, True, wanted, agent.message)
+            self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
+        elif agent.is_true:
+            self._not_ready(Reason.PAUSING if wanted == Reason.PAUSED else Reason.RESUMING, agent.message)
+        else:
+            self._not_ready(agent.reason, agent.message, stalled=agent.reason in STALLING)
+
+    def _lost(self, node: str) -> None:
+        self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
+        self._set(
+            ConditionType.READY, False, Reason.NODE_LOST,
+            f"Node {node} is not heard of. If it is really off, say so with the taint "
+            "node.kubernetes.io/out-of-service on the Node, or spec.fencedBootID on the XenHost: then the domain is "
+            "started elsewhere.",
+        )
+
+    def _not_ready(self, reason: str, message: str, *, stalled: bool = False) -> None:
+        self._set(ConditionType.READY, False, reason, message)
+        if stalled:
+            self._set(ConditionType.STALLED, True, reason, message)
+            self._drop(ConditionType.RECONCILING)
+        else:
+            self._set(ConditionType.RECONCILING, True, reason, message)
+            self._drop(ConditionType.STALLED)
+
+    # --- small hands
+
+    def _create(self, *, off: str = "", only: str = "") -> None:
+        if self.world.anchor_refused:
+            quota = "exceeded quota" in self.world.anchor_refused
+            reason = Reason.WAITING_FOR_QUOTA if quota else Reason.ANCHOR_REFUSED
+            if off:
+                self._nowhere(f"no second anchor can be made: {self.world.anchor_refused}")
+            else:
+                self._not_ready(reason, f"The anchor pod was refused: {self.world.anchor_refused}", stalled=not quota)
+        elif not off:
+            self.quiet = self.next.off == self.status.off and self.status.node_name is None
+        self.steps.append(CreateAnchor(anchors_.manifest(self.domain, only=only, off=off)))
+
+    def _end(self, anchors: Any) -> None:
+        self.steps += [EndAnchor(a.name, a.uid) for a in anchors]
+
+    def _move(self, phase: MovePhase, *, cause: str, target: str | None = None) -> None:
+        uid = self.status.move.uid if self.status.move else (self.status.anchor_uid or "")
+        self.next.move = Move(uid=uid, phase=phase, cause=cause, target=target)
+
+    def _set(self, type_: ConditionType, status: bool, reason: str, message: str) -> None:
+        self.next.conditions = set_condition(
+            self.next.conditions, type_, status, reason, message, self.domain.metadata.generation, self.now
+        )
+
+    def _drop(self, *types: ConditionType) -> None:
+        self.next.conditions = [c for c in self.next.conditions if c.type not in types]
+
+
+CORDONED = "cordon: "
+"""How the cause of a move begins that an uncordon takes back."""
+
+STALLING = frozenset({
+    Reason.NOT_IMPLEMENTED, Reason.INVALID_SPEC, "InvalidConfig", "Unsupported", Reason.FILE_NOT_FOUND, Reason.CRASHED,
+})
+"""Reasons of the agent's that only a person can mend."""
+
+
+def owned(status: XenDomainStatus) -> dict[str, Any]:
+    """What the controller applies: its own fields and conditions, as a document."""
+    document = status.to_dict(only=CONTROLLER_FIELDS)
+    document["conditions"] = [c.to_dict() for c in status.conditions if c.type in CONDITIONS]
+    return document
