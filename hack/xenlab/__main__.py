@@ -17,7 +17,8 @@ from hack.xenlab.progress import step
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m hack.xenlab", description=__doc__)
-    parser.add_argument("--state", type=Path, default=Path("build/xenlab"), help="the lab's folder (default: %(default)s)")
+    here = Path("build/xenlab")
+    parser.add_argument("--state", type=Path, default=here, help="the lab's folder (default: %(default)s)")
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     def verb(name: str, text: str, *positional: str) -> argparse.ArgumentParser:
@@ -47,7 +48,7 @@ def arguments() -> argparse.ArgumentParser:
     console.add_argument("-n", "--lines", type=int, default=40)
     verb("type", "type a command into a guest's console: poweroff, reboot, crash, ...", "host", "domain", "command")
     agent = verb("install-agent", "put the agent into a dom0 and start it", "host", "kubeconfig")
-    agent.add_argument("--source", type=Path, default=Path("operator"), help="the folder with kubexen/ (default: %(default)s)")
+    agent.add_argument("--source", default="operator", help="the folder with kubexen/ (default: %(default)s)")
     agent.add_argument("--args", default="", help="more arguments for the agent")
     log = verb("agent-log", "show the end of the agent's journal", "host")
     log.add_argument("-n", "--lines", type=int, default=100)
@@ -59,8 +60,9 @@ def run(options: argparse.Namespace) -> int:
     if options.verb == "build":
         print(build().path)
         return 0
-    lab = Lab(options.state, getattr(options, "nodes", 2), getattr(options, "memory", None), getattr(options, "cpus", None))
+    lab = Lab(options.state)
     if options.verb == "up":
+        lab = Lab(options.state, options.nodes, options.memory, options.cpus)
         with step(f"start {lab.state.nodes} hosts"):
             lab.start()
         return 0

@@ -1,7 +1,7 @@
 """Builds what a Xen host boots: dom0's disk image, its boot files, and the guests' kernel and initramfs.
 
-Called by the lab and by `python -m hack.xenlab build`. Every stage has a folder of its own in the cache, named after a hash
-of what goes into it, and gets its name only when it is whole, so a stage is made once and a broken build is made again.
+Called by the lab and by `python -m hack.xenlab build`. Every stage has a folder of its own in the cache, named after a
+hash of what goes into it, and gets its name only when it is whole, so a stage is made once and a broken one made again.
 Needs root (debootstrap, chroot). It starts no host.
 """
 
@@ -38,10 +38,11 @@ GUEST_MODULES = (  # in the order in which guest/init loads them
     "fs/ext4/ext4",
 )
 MASKED_UNITS = (  # they cost boot time, or (libvirt-guests) act on domains behind the agent's back
-    "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer "
-    "logrotate.timer networking.service libvirt-guests.service systemd-pstore.service getty@tty1.service "
-    "nfs-blkmap.service rpcbind.service rpcbind.socket rpc-statd.service systemd-timesyncd.service"
-).split()
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service"),
+    *("fstrim.timer", "logrotate.timer", "networking.service", "libvirt-guests.service", "systemd-pstore.service"),
+    *("getty@tty1.service", "nfs-blkmap.service", "rpcbind.service", "rpcbind.socket", "rpc-statd.service"),
+    "systemd-timesyncd.service",
+)
 DISABLED_UNITS = ("xendomains.service", "nfs-server.service")
 ENABLED_UNITS = ("xenlab-net.service", "xenlab-share.service", "kubexen-agent.service")
 
@@ -165,7 +166,8 @@ def _run(*command: str | Path, log: Path) -> None:
         )
     if done.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        raise BuildError(f"{' '.join(map(str, command))[:200]}: exit code {done.returncode}\n{tail}\n(whole log: {log})")
+        words = " ".join(map(str, command))[:200]
+        raise BuildError(f"{words}: exit code {done.returncode}\n{tail}\n(whole log: {log})")
 
 
 def _in_root(root: Path, *command: str | Path, log: Path) -> None:
@@ -197,7 +199,7 @@ def _packages(work: Path) -> None:
     debian = _stage(cache_dir() / f"xenlab-debian-{SUITE}", "debootstrap", _debian)
     root, log = work / "rootfs", work / "log"
     _run("cp", "-a", "--reflink=auto", debian / "rootfs", root, log=log)
-    _run("cp", "-r", HERE / "dom0/base/.", root, log=log)
+    _run("cp", "-rT", HERE / "dom0/base", root, log=log)
     no_services = root / "usr/sbin/policy-rc.d"
     no_services.write_text("#!/bin/sh\nexit 101\n")
     no_services.chmod(0o755)
@@ -216,7 +218,8 @@ def _packages(work: Path) -> None:
 
 def _agent_packages(work: Path) -> None:
     _run(
-        *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "--target", work / "lib"),
+        *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"),
+        *("--target", work / "lib"),
         *("--python-version", DOM0_PYTHON, "--implementation", "cp", "--only-binary=:all:"),
         *("--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_28_x86_64"),
         *agent_requirements(),
@@ -236,7 +239,7 @@ def _build_image(work: Path) -> None:
 
     root = work / "rootfs"
     _run("cp", "-a", "--reflink=auto", base / "rootfs", root, log=log)
-    _run("cp", "-r", HERE / "dom0/root/.", root, log=log)
+    _run("cp", "-rT", HERE / "dom0/root", root, log=log)
     _agent(root, lib / "lib", log)
     _ssh_key(root, work / "id_ed25519", log)
     _settings(root, log)
@@ -293,7 +296,7 @@ def _settings(root: Path, log: Path) -> None:
 
 
 def _guest(root: Path, kernel: Path, work: Path, log: Path) -> None:
-    """The guests' kernel (as bzImage and as bare ELF) and initramfs: beside dom0's image, and in it under /srv/images."""
+    """The guests' kernel (as bzImage and as bare ELF) and initramfs, beside dom0's image and in it (/srv/images)."""
     tree = root / "tmp/guest"
     for folder in ("bin", "sbin", "lib", "dev", "proc", "sys", "mnt"):
         (tree / folder).mkdir(parents=True)

@@ -1,6 +1,6 @@
 """One Xen host under QEMU: power, ssh, consoles, and the agent in its dom0.
 
-Made by a Lab, which knows the wire and the other hosts. Every method is safe to call again. Nothing here knows Kubernetes.
+Made by a Lab, which knows the wire and the other hosts. Every method may be called again. It knows nothing of Kubernetes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AGENT = "kubexen-agent.service"
 # smap=off: TCG of QEMU < 9.1 faults on a ring-3 IRET under SMAP, which kills a PV dom0.
 # rdtscp=off: guests then need no tsc_mode setting.
 EMULATED_CPU = "max,smap=off,rdtscp=off"
-READY = f"systemctl start libvirtd.service {{share}} && virsh -q -c xen:///system version >/dev/null"
+READY = "systemctl start libvirtd.service {share} && virsh -q -c xen:///system version >/dev/null"
 
 
 class HostError(RuntimeError):
@@ -157,7 +157,8 @@ class XenHost:
             *("-serial", "chardev:console"),
             *("-kernel", str(self.image.xen), "-append", xen, "-initrd", initrd),
             # cache=unsafe: what the guest flushes reaches this machine's page cache, which outlives QEMU, but no disk.
-            *("-drive", f"if=none,id=root,file={_comma(self.disk)},cache=unsafe", "-device", "virtio-blk-pci,drive=root"),
+            *("-drive", f"if=none,id=root,file={_comma(self.disk)},cache=unsafe"),
+            *("-device", "virtio-blk-pci,drive=root"),
             # A raw disk that all hosts share.
             *("-drive", f"if=none,id=shared,file={_comma(self.shared_disk)},format=raw,file.locking=off"),
             *("-device", "virtio-blk-pci,drive=shared,share-rw=on"),
@@ -270,8 +271,9 @@ class XenHost:
 
         The API server's address in the kubeconfig must be one that dom0 reaches: see MACHINE.
         """
-        swap = f"rm -rf {SOURCE}.new && mkdir -p {SOURCE}.new && tar xz -C {SOURCE}.new && rm -rf {SOURCE} && mv {SOURCE}.new {SOURCE}"
-        self.ssh(swap, input=_packed(Path(source_dir) / "kubexen"))
+        new = f"{SOURCE}.new"
+        unpack = f"rm -rf {new} && mkdir -p {new} && tar xz -C {new}"
+        self.ssh(f"{unpack} && rm -rf {SOURCE} && mv {new} {SOURCE}", input=_packed(Path(source_dir) / "kubexen"))
         self.write("/etc/kubexen/agent.env", f'KUBEXEN_AGENT_ARGS="{args}"\n')
         self.write("/etc/kubexen/kubeconfig", kubeconfig_text, mode="600")
         self.restart_agent()

@@ -1,7 +1,7 @@
 """A lab: N Xen hosts under QEMU on one wire, with all its state in one folder.
 
-Used by the tests' fixtures, by hack/stack and by the command line. Several labs can run at once: ports are chosen free and
-recorded. It builds the image if that is missing. What happens inside a host is XenHost's.
+Used by the tests' fixtures, by hack/stack and by the command line. Several labs can run at once: ports are chosen free
+and recorded. It builds the image if that is missing. What happens inside a host is XenHost's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Lab:
     """N hosts: `with Lab(folder, nodes=2) as lab:`, or start(), wait() and stop()."""
 
     def __init__(self, state: Path | str, nodes: int = 2, memory: str | None = None, cpus: int | None = None) -> None:
-        """The lab of this state folder; one that is there keeps the number of hosts and the sizes that it was made with."""
+        """The lab of this state folder; one that is there keeps the number and size of its hosts."""
         self.folder = Path(state).absolute()
         self._file = self.folder / "lab.json"
         if self._file.exists():
@@ -119,7 +119,7 @@ class Lab:
             list(pool.map(lambda host: host.wait(timeout), self.hosts))
 
     def stop(self) -> None:
-        """Power off every host and forget its disks; the console logs stay in the state folder. Calling it again is fine."""
+        """Power off every host and forget its disks; the console logs stay. Calling it again is fine."""
         if not self._file.exists():
             return
         for host in self.hosts:

@@ -1,8 +1,8 @@
 """The wire between the hosts of a lab: an Ethernet switch for QEMU's `-netdev socket,connect=`.
 
-Run by the lab as a process of its own, `python wire.py FD`, with a listening socket on loopback that it inherits. QEMU sends
-each frame behind its length (four bytes, big-endian). It learns addresses as a switch does; a port that does not take its frames
-loses them. Only the standard library is imported, so that it starts from anywhere.
+Run by the lab as a process of its own, `python wire.py FD`, with a listening socket on loopback that it inherits. QEMU
+sends each frame behind its length (four bytes, big-endian). It learns addresses as a switch does; a port that does not
+take its frames loses them. Only the standard library is imported, so that it starts from anywhere.
 """
 
 from __future__ import annotations

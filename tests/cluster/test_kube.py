@@ -589,7 +589,9 @@ async def test_one_leads_and_hands_over_when_it_ends(api: Api, namespace: str) -
 async def test_of_many_that_find_the_lease_free_one_leads(api: Api, namespace: str) -> None:
     await api.create(LEASES, {"metadata": {"name": "controller"}, "spec": {}}, namespace)
     log: list[str] = []
-    candidates = [Candidate(api, namespace, name, log) for name in "abcdef"]
+    candidates = [Candidate(api, namespace, name, log) for name in "abcdefghijklmnop"]
+    # a connection for each, so that all of them have read the Lease before the first one writes it
+    await asyncio.gather(*(api.get(LEASES, "controller", namespace) for _ in candidates))
     async with running(*(candidate.run() for candidate in candidates)):
         await until_any(candidate.started for candidate in candidates)
         await asyncio.sleep(1)  # several tries of the others

@@ -25,8 +25,12 @@ _OURS = "int-or-string preserve-unknown-fields validations list-type list-map-ke
 _KEPT = frozenset([*_PLAIN.split(), "maxProperties", "anyOf", *(f"x-kubernetes-{name}" for name in _OURS.split())])
 
 
-def structural(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """The node in the form that the API server accepts. Raises ValueError for what has none."""
+def structural(node: Schema, definitions: Mapping[str, Schema], defaults: bool = True) -> Schema:
+    """The node in the form that the API server accepts. Raises ValueError for what has none.
+
+    Defaults are left out of list items: `kubectl apply` and Argo CD compare lists whole, and would see a difference
+    for ever between the item that was applied and the one that the server filled in.
+    """
     node = _inlined(node, definitions)
     properties = node.pop("properties", None)
     items = node.pop("items", None)
@@ -37,18 +41,18 @@ def structural(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
     if unknown := node.keys() - _KEPT:
         raise ValueError(f"no structural form for {sorted(unknown)} in {node}")
     if properties is not None:
-        node["properties"] = {name: structural(field, definitions) for name, field in properties.items()}
+        node["properties"] = {name: structural(field, definitions, defaults) for name, field in properties.items()}
     if items is not None:
-        node["items"] = structural(items, definitions)
+        node["items"] = structural(items, definitions, defaults=False)
     if isinstance(values, dict):
         if "x-kubernetes-preserve-unknown-fields" not in node:
-            node["additionalProperties"] = structural(values, definitions)
+            node["additionalProperties"] = structural(values, definitions, defaults)
     elif values:
         node["x-kubernetes-preserve-unknown-fields"] = True
     if "type" not in node and "x-kubernetes-int-or-string" not in node:
         raise ValueError(f"no type in {node}")
-    if _says_nothing(node):
-        del node["default"]
+    if not defaults or _says_nothing(node):
+        node.pop("default", None)
     return node
 
 
@@ -77,7 +81,7 @@ def schema(kind: type[Resource]) -> Schema:
     document = kind.model_json_schema(by_alias=True)
     definitions = document["$defs"]
     fields = document["properties"]
-    status = structural(fields["status"], definitions)
+    status = structural(fields["status"], definitions, defaults=False)
     if kind.info.status_default is not None:
         status["default"] = kind.info.status_default
     result: Schema = {

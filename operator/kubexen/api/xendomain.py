@@ -207,7 +207,7 @@ class DomainDisk(SpecModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "self.device == 'cdrom' ? !(has(self.disk) && has(self.claimName))"
+                "has(self.device) && self.device == 'cdrom' ? !(has(self.disk) && has(self.claimName))"
                 " : has(self.disk) != has(self.claimName)",
                 "give exactly one of disk and claimName (only a cdrom may be empty)",
             )
@@ -226,10 +226,14 @@ class DomainDisk(SpecModel):
         pattern=r"^(xvd|hd|sd)[a-z]{1,2}[0-9]{0,2}$",
         description="The device in the guest, as in xvda; xl: vdev of disk.",
     )
-    device: DiskDevice = Field(default=DiskDevice.DISK, description="disk or cdrom; xl: devtype of disk.")
-    read_only: bool = Field(default=False, description="Whether the guest may not write; xl: access of disk.")
+    device: DiskDevice = Field(
+        default=DiskDevice.DISK, description="disk or cdrom (default: disk); xl: devtype of disk."
+    )
+    read_only: bool = Field(
+        default=False, description="Whether the guest may not write (default: false); xl: access of disk."
+    )
     shareable: bool = Field(
-        default=False, description="Whether other domains may write to it at once; xl: access=! of disk."
+        default=False, description="Whether others may write to it at once (default: false); xl: access=! of disk."
     )
 
 

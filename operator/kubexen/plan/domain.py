@@ -179,8 +179,8 @@ class _Pass:
         given_up = self.status.released is not None and self.status.released == self.status.anchor_uid
         if given_up and self.state is None:
             return Plan(self.status)
-        if not given_up:
-            self.next.released = None
+        if not given_up and self.status.released is not None:  # another anchor: a new life
+            self.next.released = self.next.last_exit = self.next.restarts = self.next.stopping = None
         self._show()
         if is_leaving(self.domain) or given_up:
             self._leave()
@@ -265,9 +265,14 @@ class _Pass:
     # --- it should be here and is not
 
     def _absent(self) -> None:
+        ended = self.next.last_exit
+        if ended is not None and self._action(ShutdownReason(ended.reason)) is LifecycleAction.DESTROY:
+            self.next.released = self.status.anchor_uid
+            self._ready(False, Reason.POWERED_OFF, f"The guest ended ({ended.reason}).")
+            return
         if self.status.domid is not None and self.status.stopping is None and self.status.last_exit is None:
             if self.status.boot_id not in (None, self.host.boot_id):
-                self.events.append(Event("HostRebooted", f"{self.host.node} has rebooted; starting the domain again",
+                self.events.append(Event("HostRebooted", "Its host was booted anew; starting the domain again",
                                          warning=True))
             else:
                 self.events.append(

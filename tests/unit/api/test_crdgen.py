@@ -143,6 +143,13 @@ def test_an_object_is_not_taken_for_finished_before_it_was_looked_at(kind: Any) 
     assert condition["lastTransitionTime"] == "1970-01-01T00:00:00Z"
 
 
+@every_kind
+def test_what_is_compared_whole_has_no_defaults(kind: Any) -> None:
+    for path, node in walk(schema(kind)):
+        if "[]" in path or path.startswith(".status."):
+            assert "default" not in node, path
+
+
 def test_defaults_that_say_nothing_are_left_out_and_those_that_fill_in_are_kept() -> None:
     assert "default" not in at(XenDomain, ".spec.disks")
     assert "default" not in at(XenDomain, ".spec.nodeSelector")

@@ -109,7 +109,7 @@ def from_xml(xml: str) -> DomainConfig:
 
 
 def parse_metadata(xml: str) -> tuple[Owner, str] | None:
-    """Owner and note out of the metadata element as libvirt gives it (with or without its namespace); None: not ours."""
+    """Owner and note out of the metadata element as libvirt gives it (it drops the namespace); None: not ours."""
     try:
         return _owner_and_note(ET.fromstring(xml))
     except ET.ParseError:
@@ -137,8 +137,8 @@ def _add_metadata(domain: ET.Element, config: DomainConfig) -> None:
 
 
 def _add_disk(devices: ET.Element, disk: DiskConfig) -> None:
-    """A file goes through QEMU's backend (qdisk), a block device straight to the kernel's (phy). The format is always told:
-    a guest that writes a qcow2 header onto its raw disk must not gain anything by it."""
+    """A file goes through QEMU's backend (qdisk), a block device straight to the kernel's (phy). The format is
+    always told: a guest that writes a qcow2 header onto its raw disk must not gain anything by it."""
     kind = "block" if disk.block_device else "file"
     element = _add(devices, "disk", type=kind, device="disk")
     _add(element, "driver", name="phy" if disk.block_device else "qemu", type="raw")

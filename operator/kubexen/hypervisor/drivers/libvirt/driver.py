@@ -1,7 +1,7 @@
-"""A Xen host through libvirt: the port's methods, each as a few calls. drivers/connect() opens it for xen:// and test://.
+"""A Xen host through libvirt: the port's methods, each as a few calls. connect() opens it for xen:// and test://.
 
-Domains are transient: libvirt keeps no definition, so after a host's reboot nothing is left that anybody could start, and
-no second copy of a domain can come to life. What to do about a domain is the caller's: nothing here decides.
+Domains are transient: libvirt keeps no definition, so after a host's reboot nothing is left that anybody could start,
+and no second copy of a domain can come to life. What to do about a domain is the caller's: nothing here decides.
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ class LibvirtDriver:
             domain = self._platform.create(conn, xml, paused=paused or weighted)
             try:
                 if weighted:
-                    domain.setSchedulerParametersFlags(
-                        {"weight": config.weight, "cap": config.cap}, libvirt.VIR_DOMAIN_AFFECT_LIVE
-                    )
+                    self._platform.set_weight(domain, config)
                     if not paused:
                         domain.resume()
             except libvirt.libvirtError:
@@ -188,8 +186,9 @@ class LibvirtDriver:
             if state.name == config.name:
                 raise AlreadyExists(f"the name {config.name} is taken by domain {state.domid}, {state.uuid}")
         with self._connection.calls(f"look for {config.name}") as conn:
-            for domain in (_found(conn.lookupByUUIDString, config.uuid), _found(conn.lookupByName, config.name)):
-                if domain is not None:
+            for look_up, key in ((conn.lookupByUUIDString, config.uuid), (conn.lookupByName, config.name)):
+                domain = _found(look_up, key)
+                if domain is not None and not _make_room(domain, config):
                     raise AlreadyExists(f"libvirt has a definition of {domain.name()}, {domain.UUIDString()}")
 
 
@@ -200,6 +199,19 @@ def _found(look_up: Callable[[str], Any], key: str) -> Any:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
+
+
+def _make_room(domain: Any, config: DomainConfig) -> bool:
+    """Whether what libvirt holds is only a leftover of this very domain: a definition that somebody made, which goes,
+    or the shell of a transient domain whose restart after its guest's reboot failed, which a start fills again."""
+    if domain.isActive() or (domain.UUIDString(), domain.name()) != (config.uuid, config.name):
+        return False
+    metadata = metadata_of(domain)
+    if metadata is None or metadata[0] != config.owner:
+        return False
+    if domain.isPersistent():
+        _undefine(domain)
+    return True
 
 
 def _undefine(domain: Any) -> None:

@@ -1,7 +1,7 @@
-"""Which domains there are, with their flags, sizes and the reason of their end: read from the hypervisor, not from libvirt.
+"""Which domains there are, with flags, sizes and the reason of their end: read from the hypervisor, not from libvirt.
 
-libvirt's cached state never tells blocked or crashed, and misses what xl did. driver.py takes one look at all domains at a
-time; whose a domain is comes from identity.py.
+libvirt's cached state never tells blocked or crashed, and misses what xl did. driver.py takes one look at all domains
+at a time; whose a domain is comes from identity.py.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def samples_of_xl(text: str) -> list[Sample]:
 
 
 class LibvirtProbe:
-    """By libvirt's own state: for drivers without a Xen below them (test:///...), which never say why a domain ended."""
+    """By libvirt's own state: for drivers with no Xen below (test:///...), which never say why a domain ended."""
 
     source = "libvirt"
 

@@ -31,7 +31,7 @@ def host_by_xc(connection: Connection, xen: LowLevel) -> HostInfo:
         total_memory_kib=physical["total_memory"],
         free_memory_kib=physical["free_memory"],
         dom0_memory_kib=dom0["mem_kb"],
-        scheduler=about["xen_scheduler"],
+        scheduler=xen.scheduler(),
         capabilities=(*about["xen_caps"].split(), *physical["virt_caps"].split()),
     )
 
@@ -59,10 +59,10 @@ def host_by_xl(connection: Connection, commands: Commands) -> HostInfo:
 
 
 def host_by_libvirt(connection: Connection) -> HostInfo:
-    """For drivers without a Xen below them. Their domains end with this process, so its id stands for the boot's."""
+    """For drivers with no Xen below. Their domains end with this process, so an id of its own stands for the boot's;
+    they take no memory either, so all of it counts as free."""
     with connection.calls("look at the host") as conn:
         model, memory_mib, cpus, _, nodes, _, cores, threads = conn.getInfo()
-        free = conn.getFreeMemory() // 1024
         version = conn.getVersion()
     return HostInfo(
         boot_id=_PROCESS_ID,
@@ -76,7 +76,7 @@ def host_by_libvirt(connection: Connection) -> HostInfo:
         cores_per_socket=cores,
         nodes=nodes,
         total_memory_kib=memory_mib * 1024,
-        free_memory_kib=free,
+        free_memory_kib=memory_mib * 1024,
         dom0_memory_kib=0,
         scheduler="",
     )

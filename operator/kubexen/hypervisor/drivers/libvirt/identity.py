@@ -1,7 +1,7 @@
 """Whose a domain is: its name, owner and note, from libvirt, kept for as long as it has its domid.
 
-driver.py asks for every domain of a look. A libvirt call a domain would make a look slow (12 ms for 2 domains, 180 for 20),
-and nothing of this changes while a domain lives.
+driver.py asks for every domain of a look. A libvirt call a domain would make a look slow (12 ms for 2 domains, 180 for
+20), and nothing of this changes while a domain lives.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Xen itself, beside libvirt: reading what libvirt caches or does not know, and the few acts that it cannot do.
 
-`LowLevel` uses the bindings of dom0's own Xen (xen.lowlevel.xc and xs: 3 ms for 20 domains); `Commands` does the same by
-xl and the xenstore tools (290 ms) where those bindings do not fit this Python. flags.py, host.py, devices.py and platform.py
-use them. Reading beside libvirt is safe; of the acts here none changes what libvirt keeps about a domain.
+`LowLevel` uses the bindings of dom0's own Xen (xen.lowlevel.xc and xs: 3 ms for 20 domains); `Commands` does the same
+by xl and the xenstore tools (290 ms) where those bindings do not fit this Python. flags.py, host.py, devices.py and
+platform.py use them. Reading beside libvirt is safe; of the acts here none changes what libvirt keeps about a domain.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kubexen.hypervisor.errors import Unreachable
 
 VERSION = Path("/sys/hypervisor/version")
 COMMAND_SECONDS = 30
+SCHEDULERS = {5: "credit", 6: "credit2", 7: "arinc653", 8: "rtds", 9: "null"}  # XEN_SCHEDULER_* of public/domctl.h
 
 
 class Xen(Protocol):
@@ -58,6 +59,11 @@ class LowLevel:
     def xeninfo(self) -> dict[str, Any]:
         found: dict[str, Any] = self._call("xeninfo", self._xc.xeninfo)
         return found
+
+    def scheduler(self) -> str:
+        """Xen's scheduler by the name that `xl info` gives it; the binding knows its number only."""
+        number = self._call("sched_id_get", self._xc.sched_id_get)
+        return SCHEDULERS.get(number, f"scheduler-{number}")
 
     def pause(self, domid: int) -> None:
         self._call("pause", self._xc.domain_pause, domid)

@@ -1,10 +1,13 @@
-"""What is below libvirt: a Xen host, or nothing (test:///...). driver.py asks it for all that libvirt does not tell or cannot do.
+"""What is below libvirt: a Xen host, or nothing (test:///...). driver.py asks it for what libvirt does not tell or do.
 
 XenPlatform reads Xen and the xenstore beside libvirt; LibvirtPlatform has libvirt only, and so declares less.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +16,7 @@ import libvirt
 from kubexen.hypervisor.drivers.libvirt.config import from_xml
 from kubexen.hypervisor.drivers.libvirt.connection import Connection
 from kubexen.hypervisor.drivers.libvirt.devices import devices_of
-from kubexen.hypervisor.drivers.libvirt.flags import FlagsProbe, LibvirtProbe, Sample, XcProbe, XlProbe
+from kubexen.hypervisor.drivers.libvirt.flags import FlagsProbe, LibvirtProbe, XcProbe, XlProbe
 from kubexen.hypervisor.drivers.libvirt.host import host_by_libvirt, host_by_xc, host_by_xl
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands, LowLevel, Xen
 from kubexen.hypervisor.errors import InvalidConfig, NoMemory
@@ -26,6 +29,8 @@ from kubexen.hypervisor.port import (
     DomainType,
     HostInfo,
 )
+
+logger = logging.getLogger(__name__)
 
 NETWORK_DEVICES = Path("/sys/class/net")
 
@@ -45,6 +50,9 @@ class Platform(Protocol):
     def create(self, conn: Any, xml: str, *, paused: bool) -> Any:
         """Start it; a virDomain."""
 
+    def set_weight(self, domain: Any, config: DomainConfig) -> None:
+        """Its share of the CPUs, weight and cap."""
+
     def devices(self, domain: Any, domid: int) -> Devices: ...
 
     def shutdown(self, domain: Any, domid: int) -> None: ...
@@ -62,17 +70,21 @@ class XenPlatform:
     capabilities = frozenset(Capability)
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._look: Callable[[], HostInfo]
         self._xen: Xen
         self.probe: FlagsProbe
         try:
             self._xen = bindings = LowLevel()
             self.probe = XcProbe(bindings)
-            self.host = lambda: host_by_xc(connection, bindings)
-        except ImportError:
+            self._look = partial(host_by_xc, connection, bindings)
+        except ImportError as error:
+            logger.warning("Xen's own bindings cannot be used (%s): its state is read by xl, which is slower", error)
             self._xen = commands = Commands()
             self.probe = XlProbe(commands)
-            self.host = lambda: host_by_xl(connection, commands)
+            self._look = partial(host_by_xl, connection, commands)
+
+    def host(self) -> HostInfo:
+        return self._look()
 
     def stranger_name(self, domid: int) -> str:
         return self._xen.read(f"/local/domain/{domid}/name") or f"domain-{domid}"
@@ -98,12 +110,15 @@ class XenPlatform:
     def create(self, conn: Any, xml: str, *, paused: bool) -> Any:
         return conn.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
 
+    def set_weight(self, domain: Any, config: DomainConfig) -> None:
+        domain.setSchedulerParameters({"weight": config.weight, "cap": config.cap})
+
     def devices(self, domain: Any, domid: int) -> Devices:
         return devices_of(self._xen, domid)
 
     def shutdown(self, domain: Any, domid: int) -> None:
-        """Not through libvirt: that waits up to 60 s for the guest's answer, and holds the domain all that time, so that
-        a guest that does not answer could not be destroyed. This is all that libxl itself does to ask."""
+        """Not through libvirt: that waits up to 60 s for the guest's answer, and holds the domain all that time, so
+        that a guest that does not answer could not be destroyed. This is all that libxl itself does to ask."""
         self._xen.write(f"/local/domain/{domid}/control/shutdown", "poweroff")
 
     def pause(self, domid: int) -> None:
@@ -139,6 +154,9 @@ class LibvirtPlatform:
             domain.suspend()
         return domain
 
+    def set_weight(self, domain: Any, config: DomainConfig) -> None:
+        """Nothing runs there."""
+
     def devices(self, domain: Any, domid: int) -> Devices:
         config = from_xml(domain.XMLDesc())
         return Devices(
@@ -157,6 +175,6 @@ class LibvirtPlatform:
 
 
 def needed_kib(config: DomainConfig) -> int:
-    """What Xen needs free to start it: its memory, and as libxl reckons, the page tables of a PVH domain and some slack."""
+    """What Xen needs free to start it: its memory, and as libxl reckons, a PVH domain's page tables and some slack."""
     paging = 1024 * config.max_vcpus + 8 * (config.max_memory_kib // 1024) if config.type is DomainType.PVH else 0
     return config.memory_kib + paging + 2048

@@ -1,4 +1,7 @@
-"""`python -m kubexen.hypervisor.drivers.sim DIRECTORY COMMAND`: a simulated host's xl, and its guests' hands, for the demo."""
+"""`python -m kubexen.hypervisor.drivers.sim DIRECTORY COMMAND`: a simulated host's xl, and its guests' hands.
+
+For the demo and for playing by hand; it must exist (a driver makes it when it opens it).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ _BY_NAME = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kubexen.hypervisor.drivers.sim", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m kubexen.hypervisor.drivers.sim", description="A simulated Xen host."
+    )
     parser.add_argument("directory", type=Path)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="xl list")

@@ -1,6 +1,6 @@
-"""One simulated domain: what it is and what it does over time. Pure: the machine hands in the time and keeps the record.
+"""One simulated domain: what it is and what it does over time. The machine hands in the time and keeps the record.
 
-What takes time is kept as the moment it is due, never as a running timer, so that it holds also while no process is alive.
+Pure. What takes time is kept as the moment it is due, never as a running timer: it holds while no process is alive.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class SimDomain:
     memory_kib: int  # at build
     max_memory_kib: int
     vcpus: int
+    max_vcpus: int
     started: float
     owner: Owner | None = None
     note: str = ""
@@ -205,7 +206,7 @@ class SimDomain:
             memory_kib=self.memory(now, settings),
             max_memory_kib=self.max_memory_kib,
             vcpus_online=self.vcpus,
-            vcpus=self.vcpus,
+            vcpus=self.max_vcpus,  # as Xen tells it: those that it has room for
             owner=self.owner,
             note=self.note,
             memory_target_kib=self.target_kib,

@@ -95,6 +95,7 @@ class SimDriver:
                 memory_kib=config.memory_kib,
                 max_memory_kib=config.max_memory_kib,
                 vcpus=config.vcpus,
+                max_vcpus=config.max_vcpus,
                 started=time.time(),
                 owner=config.owner,
                 note=config.note,
@@ -164,7 +165,10 @@ class SimDriver:
             if self._closed:
                 raise errors.Unreachable("the driver is closed")
             if self._watcher is None:
-                self._watcher = Watcher(self._machine, self._directory)
+                try:
+                    self._watcher = Watcher(self._machine, self._directory)
+                except (sqlite3.Error, OSError) as error:
+                    raise errors.Unreachable(f"{self._directory}: {error}") from error
             return self._watcher.add(listener)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Tells every open driver of a simulated host, in any process, that something changed.
 
-The changes themselves are numbered in the store; what travels is only a byte that wakes the reader: each watcher has a named
-pipe in the directory (a unix socket's path would be limited to 107 bytes). A watcher that nothing happens to sleeps.
+The changes themselves are numbered in the store; what travels is only a byte that wakes the reader. Each watcher has a
+named pipe in the directory (a unix socket's path would be limited to 107 bytes), and sleeps while nothing happens.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Watcher:
                 if ready:
                     os.read(self._fd, 4096)
         except sqlite3.Error as error:
-            _log.warning("the simulated host is gone, no more hints: %s", error)
+            if not self._stopped:
+                _log.warning("the simulated host is gone, no more hints: %s", error)
         finally:
             self._pipe.unlink(missing_ok=True)
             os.close(self._fd)

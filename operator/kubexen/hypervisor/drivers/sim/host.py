@@ -1,6 +1,6 @@
 """The other side of a simulated host: what guests, an administrator with xl, and faults do to it.
 
-Tests and the demo play them through SimHost, in any process, beside any number of open drivers. The agent never sees it.
+Tests and the demo play them through SimHost, in any process, beside any number of open drivers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CALLS = ("host", "domains", "devices", "create", "destroy", "shutdown", "pause",
 
 
 class SimHost:
-    """A simulated host, by its directory or its URI (whose settings are the driver's to give). Domains go by name here."""
+    """A simulated host, by its directory or URI (of which it leaves the settings to the driver). Domains go by name."""
 
     def __init__(self, where: str | Path) -> None:
         text = str(where)
@@ -99,11 +99,11 @@ class SimHost:
         def build(domid: int) -> SimDomain:
             return SimDomain(
                 uuid=new, name=name, domid=domid, memory_kib=memory_kib, max_memory_kib=memory_kib, vcpus=vcpus,
-                started=time.time(), managed=False,
+                max_vcpus=vcpus, started=time.time(), managed=False,
             )  # fmt: skip
 
         with self._machine.change() as moment:
-            self._machine.add(moment, build, paused=False, hint=False)
+            self._machine.add(moment, build, paused=False)
         return new
 
     def reboot_host(self) -> None:
@@ -115,7 +115,13 @@ class SimHost:
     # -- faults
 
     def fail_next(
-        self, call: str, error: str | type[errors.HypervisorError], message: str = "", *, times: int = 1, after: bool = False
+        self,
+        call: str,
+        error: str | type[errors.HypervisorError],
+        message: str = "",
+        *,
+        times: int = 1,
+        after: bool = False,
     ) -> None:
         """The next calls of the driver's method `call` fail with `error` (of errors.py, or its name).
 
@@ -154,7 +160,7 @@ class SimHost:
     # -- the machine
 
     def set(self, **settings: str | int | float) -> None:
-        """Change the host: the URI's settings by name, and above them from now on (`memory="2Gi"`, `create_ms=5000`)."""
+        """Change the host, above the URI's settings from now on: `set(memory="2Gi", create_ms=5000)`."""
         texts = {name: str(value) for name, value in settings.items()}
         Settings.parse(texts)
         with self._machine.store.writing():
@@ -169,7 +175,7 @@ class SimHost:
             self._machine.store.set("host", "memory", str(kib + taken + settings.dom0_memory + XEN_KIB))
 
     def reset(self) -> None:
-        """Forget all domains, calls, faults, latencies and what set() changed. The boot id and the URI's settings stay."""
+        """Forget domains, calls, faults, latencies and what set() changed; the boot id and the URI's settings stay."""
         with self._machine.change():
             self._machine.store.clear("domain", "call", "fault")
             self._machine.store.clear_layer("host")

@@ -1,4 +1,4 @@
-"""The simulated host: domains over time, its memory, what it refuses. The driver and SimHost act on it, each with its own.
+"""The simulated host: domains over time, its memory, what it refuses. The driver and SimHost each open their own.
 
 Its settings come in two layers: those of the URI it was last opened with, and above them those that SimHost.set gave.
 """
@@ -126,12 +126,12 @@ class Machine:
         return advanced
 
     def keep(self, domain: SimDomain, *, alive: bool = True, hint: bool = True) -> None:
-        """Write a domain back (or out), within change()."""
+        """Write a domain back (or out), within change(). Of what xl made, the toolstack tells nothing."""
         if alive:
             self.store.put(domain)
         else:
             self.store.remove(domain.uuid)
-        if hint:
+        if hint and domain.managed:
             self.store.add_change(domain.uuid)
 
     def new_domid(self) -> int:
@@ -154,7 +154,7 @@ class Machine:
             raise NotFound(f"no domain {name!r}")
         return domain
 
-    def add(self, moment: Moment, build: Callable[[int], SimDomain], *, paused: bool, hint: bool = True) -> SimDomain:
+    def add(self, moment: Moment, build: Callable[[int], SimDomain], *, paused: bool) -> SimDomain:
         """Start to build a domain, within change(). Raises: AlreadyExists, NoMemory."""
         domain = build(0)
         if any(domain.uuid == other.uuid for other in moment.domains):
@@ -166,13 +166,13 @@ class Machine:
             raise NoMemory(f"{domain.name} needs {need} KiB, {moment.free_kib} KiB are free")
         domain = build(self.new_domid())
         domain.build(moment.now, moment.settings, paused=paused)
-        self.keep(domain, hint=hint)
+        self.keep(domain)
         return domain
 
     # -- calls
 
     def admit(self, call: str, uuid: str | None, args: Mapping[str, Any]) -> tuple[float, bool, Fault | None]:
-        """Note an act (uuid given), and say how many seconds it takes longer, if the toolstack is down, and how it fails."""
+        """Note an act (uuid given); say by how many seconds it is late, if the toolstack is down, and how it fails."""
         layers = self.store.layers()
         fault = None
         if uuid is not None or self.store.has_fault(call):

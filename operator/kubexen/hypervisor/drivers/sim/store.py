@@ -1,7 +1,7 @@
 """A simulated host's state on disk: one SQLite file in its directory, open in any number of processes and threads.
 
-A transaction is there or not, also after kill -9 (not after a power cut: nothing is synced). The machine uses it; no rule
-of Xen is in here.
+A transaction is there or not, also after kill -9 (not after a power cut: nothing is synced). The machine uses it; no
+rule of Xen is in here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS domain (uuid TEXT PRIMARY KEY, name TEXT NOT NULL UNI
 CREATE INDEX IF NOT EXISTS domain_due ON domain (due);
 CREATE TABLE IF NOT EXISTS change (seq INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT);
 CREATE TABLE IF NOT EXISTS call (seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, name TEXT, uuid TEXT, args TEXT);
-CREATE TABLE IF NOT EXISTS fault (seq INTEGER PRIMARY KEY AUTOINCREMENT, call TEXT, error TEXT, message TEXT, after INTEGER);
+CREATE TABLE IF NOT EXISTS fault (seq INTEGER PRIMARY KEY, call TEXT, error TEXT, message TEXT, after INTEGER);
 """
 
 

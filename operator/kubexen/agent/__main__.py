@@ -1,0 +1,5 @@
+"""`python -m kubexen.agent`."""
+
+from kubexen.agent.main import main
+
+main()

@@ -1,0 +1,301 @@
+"""The loop over this node's XenDomains: looks, asks plan/domain.py what to do, does one step, looks again.
+
+What starts or ends a domain is done only on an object read afresh. A domain that runs here although its object is bound to another
+node is ended (its node was fenced); one whose object is gone or bound nowhere is left alone and told on the XenHost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from kubexen.agent.disks import Disks
+from kubexen.agent.host import START_SECONDS, Host
+from kubexen.agent.network.bridges import Bridges
+from kubexen.agent.storage.directory import Directory
+from kubexen.api.base import InvalidObject
+from kubexen.api.conditions import Reason
+from kubexen.api.names import AGENT_MANAGER
+from kubexen.api.xendisk import XenDisk
+from kubexen.api.xendomain import PowerState, XenDomain
+from kubexen.api.xennetwork import XenNetwork
+from kubexen.api.xenstoragepool import XenStoragePool
+from kubexen.hypervisor.errors import HypervisorError
+from kubexen.hypervisor.errors import NotFound as DomainNotFound
+from kubexen.hypervisor.port import Devices, DomainState
+from kubexen.kube.client import Api
+from kubexen.kube.errors import Conflict, NotFound
+from kubexen.kube.events import EventRecorder
+from kubexen.kube.kinds import XENDISKS, XENDOMAINS
+from kubexen.kube.resources import NAMESPACES, Object
+from kubexen.plan import domain as planning
+from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
+from kubexen.plan.problem import Problem
+from kubexen.plan.resolve import References, config, directory, domain_uuid, resolve
+
+logger = logging.getLogger(__name__)
+
+SAMPLES_EVERY = 60.0
+"""Seconds between two writes that tell nothing but r and b."""
+
+STEPS = 6
+"""Steps in one pass; more are left to the next."""
+
+
+class Domains:
+    def __init__(
+        self, api: Api, host: Host, boot_id: str, events: EventRecorder, *, store: Mapping[str, Object],
+        pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
+        disks: Disks, storage: Directory, bridges: Bridges,
+    ) -> None:
+        self._api, self._host, self._boot_id, self._events = api, host, boot_id, events
+        self._store, self._pools, self._networks = store, pools, networks
+        self._disks, self._storage, self._bridges = disks, storage, bridges
+        self._newest: dict[str, Object] = {}  # answers to our own writes, until the store has them
+        self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
+        self._asked: dict[str, datetime] = {}  # by uuid: when it was last asked to shut down
+        self._wrote: dict[str, float] = {}  # by key: when its status was last written
+        self.orphans: dict[str, str] = {}  # by uuid: why the domain's object does not hold it
+
+    async def reconcile(self, key: str) -> float | None:
+        document = self._document(key)
+        if document is None:
+            return await self._stranger(key)
+        try:
+            domain = XenDomain.parse(document)
+        except InvalidObject as error:
+            logger.warning("%s: %s", key, error)
+            return 30.0
+        await self._host.look()
+        plan = await self._plan(domain)
+        for _ in range(STEPS):
+            if plan.step is None:
+                break
+            if isinstance(plan.step, Start | Destroy | Shutdown):
+                fresh = await self._fresh(domain)
+                if fresh is None:
+                    return 0.1
+                again = await self._plan(fresh)
+                if again.step != plan.step or fresh.metadata.generation != domain.metadata.generation:
+                    domain, plan = fresh, again
+                    continue
+                domain = fresh
+            failed = await self._execute(domain, plan)
+            await self._host.look()
+            done, plan = plan, await self._plan(domain)
+            if failed or (plan.step == done.step and not isinstance(plan.step, Start)):
+                break
+        self._tell(domain, plan.events if plan.step is None else ())
+        return await self._save(domain, plan)
+
+    # --- looking
+
+    def _document(self, key: str) -> Object | None:
+        """The newest document of an object that is bound to this node."""
+        stored, own = self._store.get(key), self._newest.get(key)
+        if stored is None:
+            self._newest.pop(key, None)
+            return None
+        if own is not None and _version(own) > _version(stored) and own["metadata"]["uid"] == stored["metadata"]["uid"]:
+            return own
+        self._newest.pop(key, None)
+        return stored
+
+    async def _fresh(self, domain: XenDomain) -> XenDomain | None:
+        """The object as the server has it; None when it is not ours to act on any more."""
+        try:
+            document = await self._api.get(XENDOMAINS, domain.metadata.name, domain.metadata.namespace)
+        except NotFound:
+            return None
+        fresh = XenDomain.parse(document)
+        same = fresh.metadata.uid == domain.metadata.uid and fresh.status.node_name == self._host.node
+        return fresh if same else None
+
+    async def _plan(self, domain: XenDomain) -> planning.Plan:
+        state = self._state(domain)
+        devices = Devices()
+        if state is not None and not (state.flags.shutdown or state.flags.dying):
+            try:
+                devices = await self._host.call(self._host.hypervisor.devices, state.uuid)
+            except DomainNotFound:
+                pass
+        seen = Observed(
+            state=state,
+            devices=devices,
+            ended_at=self._host.ended_at.get((state.uuid, state.domid)) if state else None,
+            asked_at=self._asked.get(state.uuid) if state else None,
+        )
+        generation, problem = self._problems.get(domain.key, (0, None))
+        if generation != domain.metadata.generation:
+            problem = None
+        return planning.plan(
+            domain, seen, planning.Host(self._host.node, self._boot_id), problem, datetime.now(UTC)
+        )
+
+    def _state(self, domain: XenDomain) -> DomainState | None:
+        state = self._host.domains.get(domain_uuid(domain))
+        ours = state is not None and state.owner is not None and state.owner.uid == domain.metadata.uid
+        return state if ours else None
+
+    async def _stranger(self, key: str) -> float | None:
+        """A domain of ours on this host whose object is not bound to it."""
+        await self._host.look()
+        namespace, _, name = key.partition("/")
+        mine = [s for s in self._host.domains.values() if s.owner and f"{s.owner.namespace}/{s.owner.name}" == key]
+        self._problems.pop(key, None)
+        self._wrote.pop(key, None)
+        for state in mine:
+            assert state.owner is not None
+            try:
+                document = await self._api.get(XENDOMAINS, name, namespace)
+            except NotFound:
+                self.orphans[state.uuid] = "its object is gone"
+                continue
+            node = document.get("status", {}).get("nodeName")
+            if document["metadata"]["uid"] != state.owner.uid:
+                self.orphans[state.uuid] = "its object was deleted and made again"
+            elif not node:
+                self.orphans[state.uuid] = "its object is bound to no node"
+            elif node != self._host.node:
+                logger.warning("%s is bound to %s: ending the domain that is left here", key, node)
+                await self._host.call(self._host.hypervisor.destroy, state.uuid, state.domid, about=state.uuid)
+                self._events.event(document, "Warning", "DestroyedLeftover",
+                                   f"Ended the domain that was left on {self._host.node}")
+            else:
+                return 1.0  # the store will have it soon
+        return None
+
+    # --- doing
+
+    async def _execute(self, domain: XenDomain, plan: planning.Plan) -> bool:
+        """Carry out the plan's step. Returns whether it failed; then the problem is kept for the next plan."""
+        try:
+            await self._step(domain, plan.step)
+        except DomainNotFound:
+            return False
+        except (Problem, HypervisorError) as error:
+            problem = error if isinstance(error, Problem) else Problem(
+                error.reason, str(error), retry_after=error.retry_after or 30.0
+            )
+            before = self._problems.get(domain.key)
+            self._problems[domain.key] = (domain.metadata.generation, problem)
+            if before is None or before[1].reason != problem.reason:
+                self._events.event(_reference(domain), "Warning", problem.reason, problem.message)
+            logger.info("%s: %s", domain.key, problem)
+            return True
+        self._problems.pop(domain.key, None)
+        self._tell(domain, plan.events)
+        return False
+
+    async def _step(self, domain: XenDomain, step: planning.Step | None) -> None:
+        hypervisor = self._host.hypervisor
+        match step:
+            case Start():
+                await self._start(domain)
+            case Destroy(uuid, domid):
+                await self._host.call(hypervisor.destroy, uuid, domid, about=uuid)
+                self._asked.pop(uuid, None)
+            case Shutdown(uuid):
+                await self._host.call(hypervisor.shutdown, uuid, about=uuid)
+                self._asked[uuid] = datetime.now(UTC)
+            case Pause(uuid):
+                await self._host.call(hypervisor.pause, uuid, about=uuid)
+            case Unpause(uuid):
+                await self._host.call(hypervisor.unpause, uuid, about=uuid)
+            case SetMemory(uuid, kib):
+                await self._host.call(hypervisor.set_memory, uuid, kib, about=uuid)
+
+    async def _start(self, domain: XenDomain) -> None:
+        """Check everything, make the disks, start. Nothing is made before all was checked."""
+        refs = await self._references(domain)
+        resolved = resolve(domain, refs)
+        direct = domain.spec.boot.direct
+        assert direct is not None  # resolve() has said so
+        for file, path, field in ((direct.kernel, resolved.kernel, "kernel"), (direct.initrd, resolved.initrd, "initrd")):
+            if file is not None:
+                await asyncio.to_thread(
+                    self._storage.file, path, str(directory(refs.pools[file.pool])), f"spec.boot.direct.{field}"
+                )
+        for interface in resolved.interfaces:
+            self._bridges.check(interface.network.spec.bridge, interface.network.metadata.name)
+        missing = [i.name for i in domain.spec.interfaces if i.name not in domain.status.mac_addresses]
+        if missing:
+            raise Problem(Reason.STARTING, f"The new interface {missing[0]} gets its MAC address at the next placement: "
+                          "powerState Halted and back to Running", retry_after=30)
+        await self._disks.prepare(domain, resolved, refs)
+        await self._host.call(
+            self._host.hypervisor.create, config(domain, resolved, note=planning.note(domain)),
+            about=domain_uuid(domain), timeout=START_SECONDS, paused=domain.spec.power_state is PowerState.PAUSED,
+        )
+
+    async def _references(self, domain: XenDomain) -> References:
+        """The objects that the spec names: disks and the namespace read afresh, pools and networks as watched."""
+        namespace = domain.metadata.namespace
+        disks: dict[str, XenDisk] = {}
+        for entry in domain.spec.disks:
+            if entry.disk and entry.disk not in disks:
+                try:
+                    disks[entry.disk] = XenDisk.parse(await self._api.get(XENDISKS, entry.disk, namespace))
+                except NotFound:
+                    continue
+        labels = (await self._api.get(NAMESPACES, namespace))["metadata"].get("labels") or {}
+        return References(disks, self._pools(), self._networks(), labels)
+
+    # --- telling
+
+    def _tell(self, domain: XenDomain, events: tuple[planning.Event, ...]) -> None:
+        for event in events:
+            self._events.event(
+                _reference(domain), "Warning" if event.warning else "Normal", event.reason, event.message
+            )
+
+    async def _save(self, domain: XenDomain, plan: planning.Plan) -> float | None:
+        """Write the status if it says something new; a mere r or b only once in a while."""
+        new, old = planning.owned(plan.status), planning.owned(domain.status)
+        if new == old:
+            return plan.requeue_after
+        loop = asyncio.get_running_loop()
+        wait = self._wrote.get(domain.key, 0.0) + SAMPLES_EVERY - loop.time()
+        if _without_samples(new) == _without_samples(old) and wait > 0:
+            return min(wait, plan.requeue_after or wait)
+        body: Object = {"metadata": {"resourceVersion": domain.metadata.resource_version}, "status": new}
+        try:
+            answer = await self._api.apply(
+                XENDOMAINS, domain.metadata.name, body, domain.metadata.namespace,
+                manager=AGENT_MANAGER, subresource="status",
+            )
+        except Conflict:
+            fresh = await self._fresh(domain)
+            if fresh is not None:
+                self._newest[domain.key] = await self._api.get(
+                    XENDOMAINS, domain.metadata.name, domain.metadata.namespace
+                )
+            return 0.02
+        except NotFound:
+            return None
+        answer["metadata"].pop("managedFields", None)
+        self._newest[domain.key] = answer
+        self._wrote[domain.key] = loop.time()
+        return plan.requeue_after
+
+
+def _without_samples(status: dict[str, Any]) -> dict[str, Any]:
+    result = dict(status)
+    result["state"] = "".join("-" if letter in "rb" else letter for letter in status.get("state") or "")
+    result["flags"] = [flag for flag in status.get("flags") or () if flag not in ("running", "blocked")]
+    return result
+
+
+def _version(document: Object) -> int:
+    return int(document["metadata"].get("resourceVersion") or 0)
+
+
+def _reference(domain: XenDomain) -> Object:
+    return {
+        "apiVersion": domain.api_version,
+        "kind": domain.info.kind,
+        "metadata": {"name": domain.metadata.name, "namespace": domain.metadata.namespace, "uid": domain.metadata.uid},
+    }

@@ -1,0 +1,141 @@
+"""The agent's view of its hypervisor: calls in bounded threads, the newest picture of all domains, and what changed.
+
+Several parts of the agent share one. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from kubexen.hypervisor.errors import Busy, HypervisorError, TimedOut
+from kubexen.hypervisor.port import DomainState, Flags, HostInfo, Hypervisor, ShutdownReason
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+THREADS = 5
+"""A libvirt daemon serves as many calls of one client at a time."""
+
+POLL_SECONDS = 1.0
+"""How often the hypervisor is looked at: what is done with xl beside us brings no event. It costs about 1 ms."""
+
+CALL_SECONDS = 60.0
+START_SECONDS = 300.0
+
+SAMPLES = 10
+SETTLED = 7
+"""r and b are samples: another letter is believed when it was seen this often in the last SAMPLES looks."""
+
+
+class Host:
+    def __init__(self, hypervisor: Hypervisor, node: str, *, poll_seconds: float = POLL_SECONDS) -> None:
+        self.node = node
+        self.hypervisor = hypervisor
+        self.domains: Mapping[str, DomainState] = {}
+        self.ended_at: dict[tuple[str, int], datetime] = {}
+        self.error: HypervisorError | None = None
+        self.looked = asyncio.Event()
+        self._poll_seconds = poll_seconds
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hypervisor")
+        self._running: dict[str, asyncio.Future[object]] = {}
+        self._samples: dict[str, deque[str]] = {}
+        self._settled: dict[str, str] = {}
+        self._hint = asyncio.Event()
+
+    async def call(self, function: Callable[..., T], *arguments: object, about: str = "",
+                   timeout: float = CALL_SECONDS, **options: object) -> T:
+        """Run a driver's call in a thread.
+
+        Args:
+            about: the uuid of the domain it acts on; a call that hangs keeps others off that domain.
+
+        Raises:
+            HypervisorError: TimedOut when there was no answer in time (the call may still end), Busy while such a
+                call has not ended, or the driver's own.
+        """
+        if about and about in self._running and not self._running[about].done():
+            raise Busy(f"an earlier call on domain {about} has not come back")
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, lambda: function(*arguments, **options))
+        if about:
+            self._running[about] = future  # type: ignore[assignment]
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), timeout)
+        except TimeoutError:
+            future.add_done_callback(lambda done: done.exception())
+            raise TimedOut(f"{function.__name__}: no answer in {timeout:.0f} s") from None
+
+    async def info(self) -> HostInfo:
+        return await self.call(self.hypervisor.host)
+
+    async def look(self) -> Mapping[str, DomainState]:
+        """The newest picture of all domains, by uuid."""
+        found = await self.call(self.hypervisor.domains)
+        now = datetime.now(UTC)
+        domains = {state.uuid: dataclasses.replace(state, flags=self._settle(state)) for state in found}
+        ended = {(s.uuid, s.domid) for s in found if s.flags.shutdown}
+        self.ended_at = {key: self.ended_at.get(key, now) for key in ended}
+        for gone in set(self._samples) - set(domains):
+            self._samples.pop(gone, None)
+            self._settled.pop(gone, None)
+        self.domains = domains
+        return domains
+
+    async def watch(self, changed: Callable[[DomainState], None]) -> None:
+        """For ever: look every second, and at once on a hint; tell which domains are not as they were."""
+        before: Mapping[str, DomainState] = {}
+        while True:
+            self._hint.clear()
+            try:
+                domains = await self.look()
+                self.error = None
+            except HypervisorError as error:
+                if self.error is None:
+                    logger.warning("the hypervisor does not answer: %s", error)
+                self.error = error
+            else:
+                self.looked.set()
+                for uuid in {*before, *domains}:
+                    old, new = before.get(uuid), domains.get(uuid)
+                    if old is None or new is None or _facts(old) != _facts(new):
+                        changed(new or old)  # type: ignore[arg-type]
+                before = domains
+            try:
+                await asyncio.wait_for(self._hint.wait(), self._poll_seconds)
+            except TimeoutError:
+                pass
+
+    def hint(self) -> None:
+        """Look at once. To be called in the event loop's thread."""
+        self._hint.set()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _settle(self, state: DomainState) -> Flags:
+        """The flags with r and b as they mostly are, so that an idle domain's status does not flicker."""
+        flags = state.flags
+        letter = "r" if flags.running else "b" if flags.blocked else "-"
+        samples = self._samples.setdefault(state.uuid, deque(maxlen=SAMPLES))
+        samples.append(letter)
+        settled = self._settled.setdefault(state.uuid, letter)
+        if samples.count(letter) >= SETTLED or settled == "-":
+            self._settled[state.uuid] = settled = letter
+        if flags.paused or flags.shutdown or flags.dying:
+            return flags
+        return dataclasses.replace(flags, running=settled == "r", blocked=settled == "b")
+
+
+def _facts(state: DomainState) -> tuple[int, str, int, int, int | None, ShutdownReason | None]:
+    """What of a domain is worth a look, r and b being samples."""
+    flags = dataclasses.replace(state.flags, running=False, blocked=False)
+    return (state.domid, str(flags), state.memory_kib, state.vcpus_online, state.memory_target_kib,
+            state.shutdown_reason)

@@ -1,0 +1,5 @@
+"""`python -m kubexen.controller`."""
+
+from kubexen.controller.main import main
+
+main()

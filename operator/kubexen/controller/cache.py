@@ -1,0 +1,198 @@
+"""What the controller knows of the cluster: the newest document of each object that it watches, and who refers to whom.
+
+Fed by handlers.py (events), by relists, and by the answers to our own writes, so that a reconciler never decides on a state
+older than its own last write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kubexen.api.base import InvalidObject
+from kubexen.api.names import DOMAIN_LABEL
+from kubexen.api.xendisk import XenDisk
+from kubexen.api.xendomain import XenDomain
+from kubexen.api.xenhost import XenHost
+from kubexen.api.xennetwork import XenNetwork
+from kubexen.api.xenstoragepool import XenStoragePool
+from kubexen.kube.kinds import XENDISKS, XENDOMAINS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS
+from kubexen.kube.resources import NAMESPACES, PODS, Object, Resource, key_of
+from kubexen.plan.anchor import Anchor, is_owned, observe
+from kubexen.plan.resolve import References, domain_uuid
+
+Change = Callable[[Resource, str, Object | None, Object | None], None]
+"""Called with the resource, the key, the object before and the object now (None: it is not there)."""
+
+
+class Cache:
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[str, Object]] = {}
+        self._domains: dict[str, XenDomain] = {}  # parsed, by key
+        self._invalid: dict[str, InvalidObject] = {}
+        self._by_node: dict[str, set[str]] = {}
+        self._by_mac: dict[str, set[str]] = {}
+        self._by_uuid: dict[str, set[str]] = {}
+        self._by_disk: dict[str, set[str]] = {}
+        self._anchors: dict[str, set[str]] = {}  # domain key -> pod keys
+        self._lost: set[str] = set()
+        self._listeners: list[Change] = []
+
+    def subscribe(self, listener: Change) -> None:
+        self._listeners.append(listener)
+
+    # --- feeding
+
+    def put(self, res: Resource, obj: Object) -> None:
+        """Take a newer document; an older one than what is known is dropped."""
+        key = key_of(obj)
+        objects = self._objects.setdefault(res.plural, {})
+        old = objects.get(key)
+        if old is not None and old["metadata"]["uid"] == obj["metadata"]["uid"] and _version(old) >= _version(obj):
+            return
+        obj["metadata"].pop("managedFields", None)
+        objects[key] = obj
+        self._index(res, key, old, obj)
+        self._tell(res, key, old, obj)
+
+    def remove(self, res: Resource, obj: Object) -> None:
+        """Forget an object; one of another uid is a new object under the old name and stays."""
+        key = key_of(obj)
+        old = self._objects.get(res.plural, {}).get(key)
+        if old is None or old["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return
+        del self._objects[res.plural][key]
+        self._index(res, key, old, None)
+        self._tell(res, key, old, None)
+
+    def replace(self, res: Resource, objects: list[Object], version: str) -> None:
+        """Take a whole list: what is not in it, and is not younger than it, is gone."""
+        present = {key_of(obj): obj for obj in objects}
+        for key, old in list(self._objects.get(res.plural, {}).items()):
+            if key not in present and _version(old) <= int(version):
+                self.remove(res, old)
+        for obj in objects:
+            self.put(res, obj)
+
+    def _tell(self, res: Resource, key: str, old: Object | None, new: Object | None) -> None:
+        for listener in self._listeners:
+            listener(res, key, old, new)
+
+    def _index(self, res: Resource, key: str, old: Object | None, new: Object | None) -> None:
+        if res is PODS:
+            for pod, add in ((old, False), (new, True)):
+                name = pod and pod["metadata"].get("labels", {}).get(DOMAIN_LABEL)
+                if pod and name:
+                    _put(self._anchors, f"{pod['metadata']['namespace']}/{name}", key, add=add)
+        elif res is XENDOMAINS:
+            before = self._domains.pop(key, None)
+            self._invalid.pop(key, None)
+            if before is not None:
+                self._index_domain(key, before, add=False)
+            if new is not None:
+                try:
+                    after = XenDomain.parse(new)
+                except InvalidObject as error:
+                    self._invalid[key] = error
+                else:
+                    self._domains[key] = after
+                    self._index_domain(key, after, add=True)
+
+    def _index_domain(self, key: str, domain: XenDomain, *, add: bool) -> None:
+        if domain.status.node_name:
+            _put(self._by_node, domain.status.node_name, key, add=add)
+        macs = {i.mac for i in domain.spec.interfaces if i.mac} | set(domain.status.mac_addresses.values())
+        for mac in macs:
+            _put(self._by_mac, mac, key, add=add)
+        _put(self._by_uuid, domain_uuid(domain), key, add=add)
+        for disk in domain.spec.disks:
+            _put(self._by_disk, f"{domain.metadata.namespace}/{disk.disk}", key, add=add)
+
+    # --- reading
+
+    def get(self, res: Resource, key: str) -> Object | None:
+        return self._objects.get(res.plural, {}).get(key)
+
+    def all(self, res: Resource) -> Mapping[str, Object]:
+        return self._objects.get(res.plural, {})
+
+    def domain(self, key: str) -> XenDomain | None:
+        return self._domains.get(key)
+
+    def invalid(self, key: str) -> InvalidObject | None:
+        """Why the object of this key is none that we can read."""
+        return self._invalid.get(key)
+
+    def domains_on(self, node: str) -> frozenset[str]:
+        return frozenset(self._by_node.get(node, ()))
+
+    def domains_with_mac(self, mac: str) -> frozenset[str]:
+        return frozenset(self._by_mac.get(mac, ()))
+
+    def domains_with_uuid(self, uuid: str) -> frozenset[str]:
+        return frozenset(self._by_uuid.get(uuid, ()))
+
+    def domains_of_disk(self, key: str) -> frozenset[str]:
+        return frozenset(self._by_disk.get(key, ()))
+
+    def anchors(self, domain: XenDomain) -> list[Anchor]:
+        """The pods that are the domain's anchors: labelled, and owned by this very object."""
+        pods = (self.get(PODS, key) for key in self._anchors.get(domain.key, ()))
+        return [observe(pod) for pod in pods if pod and is_owned(pod, domain.metadata.uid)]
+
+    def references(self, namespace: str) -> References:
+        found = self.get(NAMESPACES, namespace)
+        return References(
+            disks=_Parsed(self, XENDISKS, XenDisk.parse, prefix=f"{namespace}/"),
+            pools=_Parsed(self, XENSTORAGEPOOLS, XenStoragePool.parse),
+            networks=_Parsed(self, XENNETWORKS, XenNetwork.parse),
+            namespace_labels=(found or {}).get("metadata", {}).get("labels") or {},
+        )
+
+    def host(self, name: str) -> XenHost | None:
+        found = self.get(XENHOSTS, name)
+        return XenHost.parse(found) if found else None
+
+    def found_on(self, uid: str) -> str | None:
+        """The host that runs a domain of this uid without being bound to it."""
+        for name, host in self.all(XENHOSTS).items():
+            if any(o.get("uid") == uid for o in host.get("status", {}).get("orphaned") or ()):
+                return name
+        return None
+
+    def is_lost(self, node: str) -> bool:
+        """Whether the node was last seen not ready and its agent silent."""
+        return node in self._lost
+
+    def set_lost(self, node: str, lost: bool) -> None:
+        (self._lost.add if lost else self._lost.discard)(node)
+
+
+class _Parsed(Mapping[str, Any]):
+    """Objects of one kind by name, parsed when they are looked at."""
+
+    def __init__(self, cache: Cache, res: Resource, parse: Callable[[Object], Any], prefix: str = "") -> None:
+        self._objects, self._parse, self._prefix = cache.all(res), parse, prefix
+
+    def __getitem__(self, name: str) -> Any:
+        return self._parse(self._objects[self._prefix + name])
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.removeprefix(self._prefix) for key in self._objects if key.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"].get("resourceVersion") or 0)
+
+
+def _put(index: dict[str, set[str]], value: str, key: str, *, add: bool) -> None:
+    keys = index.setdefault(value, set())
+    if add:
+        keys.add(key)
+    else:
+        keys.discard(key)
+        if not keys:
+            del index[value]

@@ -1,0 +1,241 @@
+"""Reconciles XenDomains: looks, asks plan/placement.py what to do, and does it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+
+from kubexen.api.conditions import Reason
+from kubexen.api.names import ANCHOR_FINALIZER, ANCHOR_READINESS_GATE, CONTROLLER_MANAGER, DOMAIN_FINALIZER
+from kubexen.api.xenaction import Act, ActionPhase
+from kubexen.api.xendomain import XenDomain
+from kubexen.controller.cache import Cache
+from kubexen.controller.nodes import node_state
+from kubexen.kube.client import Api
+from kubexen.kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
+from kubexen.kube.events import EventRecorder
+from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS
+from kubexen.kube.resources import NAMESPACES, PODS, Object
+from kubexen.plan import placement
+from kubexen.plan.addresses import assign
+from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, SetGate, World
+from kubexen.plan.problem import Problem
+from kubexen.plan.resolve import domain_uuid, resolve
+
+logger = logging.getLogger(__name__)
+
+REFUSED_AGAIN = 5.0
+"""Seconds until an anchor that the API server refused is tried again."""
+
+LONGEST_BETWEEN_ANCHORS = 60.0
+
+
+class DomainReconciler:
+    """Handles one key at a time; `reconcile` is called by the queue's workers."""
+
+    def __init__(self, api: Api, cache: Cache, events: EventRecorder, *, image: str) -> None:
+        self._api, self._cache, self._events, self._image = api, cache, events, image
+        self._refused: dict[str, str] = {}
+        self._created: dict[str, tuple[float, int]] = {}  # when an anchor was last made, and how many in a row
+
+    async def reconcile(self, key: str) -> float | None:
+        domain = self._cache.domain(key)
+        if domain is None:
+            self._refused.pop(key, None)
+            self._created.pop(key, None)
+            return None
+        if not domain.deleting and DOMAIN_FINALIZER not in domain.metadata.finalizers:
+            await self._add_finalizer(domain)
+            return 0.0
+        anchors = self._cache.anchors(domain)
+        plan = placement.plan(domain, anchors, self._look(domain), datetime.now(UTC))
+        try:
+            if plan.status is not None:
+                await self._write(domain, plan)
+            for event in plan.events:
+                self._events.event(_reference(domain), "Warning" if event.warning else "Normal",
+                                   event.reason, event.message)
+            wait = None
+            for step in plan.steps:
+                wait = await self._execute(domain, step) or wait
+        except (Conflict, NotFound):
+            await self._refresh(domain)
+            return 0.05
+        return min((w for w in (wait, plan.requeue_after) if w is not None), default=None)
+
+    # --- looking
+
+    def _look(self, domain: XenDomain) -> World:
+        problem: Problem | None = None
+        macs: dict[str, str] = dict(domain.status.mac_addresses)
+        only_node = None
+        try:
+            self._check_uuid(domain)
+            resolved = resolve(domain, self._cache.references(domain.metadata.namespace))
+            only_node = resolved.node()
+            macs = dict(assign(domain, lambda mac: self._mac_owner(domain, mac)))
+        except Problem as found:
+            problem = found
+        namespace = self._cache.get(NAMESPACES, domain.metadata.namespace) or {}
+        return World(
+            problem=problem,
+            mac_addresses=macs,
+            node=node_state(self._cache, domain.status.node_name or ""),
+            only_node=only_node,
+            namespace_deleting=bool(namespace.get("metadata", {}).get("deletionTimestamp")),
+            start_requested=self._start_requested(domain),
+            found_on=self._cache.found_on(domain.metadata.uid),
+            anchor_refused=self._refused.get(domain.key, ""),
+        )
+
+    def _check_uuid(self, domain: XenDomain) -> None:
+        uuid = domain_uuid(domain)
+        for key in self._cache.domains_with_uuid(uuid) - {domain.key}:
+            other = self._cache.domain(key)
+            if other is not None and _comes_first(other, domain):
+                raise Problem(Reason.UUID_TAKEN, f"spec.uuid {uuid} belongs to XenDomain {key}; make this object "
+                              "again with another one", stalled=True, retry_after=30)
+
+    def _mac_owner(self, domain: XenDomain, mac: str) -> str | None:
+        for key in self._cache.domains_with_mac(mac) - {domain.key}:
+            other = self._cache.domain(key)
+            if other is not None and (_holds_mac(other, mac), _comes_first(other, domain)) > (
+                _holds_mac(domain, mac), False
+            ):
+                return key
+        return None
+
+    def _start_requested(self, domain: XenDomain) -> bool:
+        return any(
+            action["spec"].get("domainName") == domain.metadata.name
+            and action["metadata"]["namespace"] == domain.metadata.namespace
+            and action["spec"].get("action") == Act.START
+            and action.get("status", {}).get("phase") == ActionPhase.RUNNING
+            for action in self._cache.all(XENACTIONS).values()
+        )
+
+    # --- doing
+
+    async def _write(self, domain: XenDomain, plan: placement.Plan) -> None:
+        assert plan.status is not None
+        body: Object = {
+            "metadata": {"resourceVersion": domain.metadata.resource_version},
+            "status": placement.owned(plan.status),
+        }
+        answer = await self._api.apply(
+            XENDOMAINS, domain.metadata.name, body, domain.metadata.namespace,
+            manager=CONTROLLER_MANAGER, subresource="status",
+        )
+        self._cache.put(XENDOMAINS, answer)
+
+    async def _execute(self, domain: XenDomain, step: placement.Step) -> float | None:
+        match step:
+            case CreateAnchor():
+                return await self._create(domain, step)
+            case EndAnchor():
+                await self._end(domain, step)
+            case SetGate():
+                await self._gate(domain, step)
+            case DropFinalizer():
+                await self._release_disks(domain)
+                await self._drop_finalizer(domain)
+        return None
+
+    async def _create(self, domain: XenDomain, step: CreateAnchor) -> float | None:
+        at, count = self._created.get(domain.key, (0.0, 0))
+        since = time.monotonic() - at
+        count = 0 if since > 2 * LONGEST_BETWEEN_ANCHORS else count
+        wait = min(LONGEST_BETWEEN_ANCHORS, 2.0 ** (count - 2)) if count > 2 else 0.0
+        if since < wait:
+            return wait - since
+        manifest = {**step.manifest, "metadata": dict(step.manifest["metadata"]), "spec": dict(step.manifest["spec"])}
+        manifest["spec"]["containers"] = [{**manifest["spec"]["containers"][0], "image": self._image}]
+        try:
+            pod = await self._api.create(PODS, manifest, domain.metadata.namespace)
+        except (Forbidden, Invalid) as error:
+            self._refused[domain.key] = error.message
+            return REFUSED_AGAIN
+        self._created[domain.key] = (time.monotonic(), count + 1)
+        self._refused.pop(domain.key, None)
+        self._cache.put(PODS, pod)
+        return None
+
+    async def _end(self, domain: XenDomain, step: EndAnchor) -> None:
+        namespace = domain.metadata.namespace
+        try:
+            await self._api.delete(PODS, step.name, namespace, uid=step.uid, grace_period_seconds=1)
+            pod = await self._api.get(PODS, step.name, namespace)
+            left = [f for f in pod["metadata"].get("finalizers") or () if f != ANCHOR_FINALIZER]
+            if pod["metadata"]["uid"] == step.uid and left != (pod["metadata"].get("finalizers") or []):
+                patch = {"metadata": {"finalizers": left, "resourceVersion": pod["metadata"]["resourceVersion"]}}
+                self._cache.put(PODS, await self._api.merge(PODS, step.name, patch, namespace))
+        except NotFound:
+            old = self._cache.get(PODS, f"{namespace}/{step.name}")
+            if old is not None and old["metadata"]["uid"] == step.uid:
+                self._cache.remove(PODS, old)
+
+    async def _gate(self, domain: XenDomain, step: SetGate) -> None:
+        status = "True" if step.ready else "False"
+        body: Object = {"metadata": {"uid": step.uid},
+                        "status": {"conditions": [{"type": ANCHOR_READINESS_GATE, "status": status}]}}
+        answer = await self._api.apply(PODS, step.name, body, domain.metadata.namespace,
+                                       manager=CONTROLLER_MANAGER, subresource="status")
+        self._cache.put(PODS, answer)
+
+    async def _add_finalizer(self, domain: XenDomain) -> None:
+        """Where the admission policy that sets it at creation is missing."""
+        patch = {"metadata": {"finalizers": [*domain.metadata.finalizers, DOMAIN_FINALIZER],
+                              "resourceVersion": domain.metadata.resource_version}}
+        answer = await self._api.merge(XENDOMAINS, domain.metadata.name, patch, domain.metadata.namespace)
+        self._cache.put(XENDOMAINS, answer)
+
+    async def _drop_finalizer(self, domain: XenDomain) -> None:
+        left = [f for f in domain.metadata.finalizers if f != DOMAIN_FINALIZER]
+        patch = {"metadata": {"finalizers": left, "resourceVersion": domain.metadata.resource_version}}
+        await self._api.merge(XENDOMAINS, domain.metadata.name, patch, domain.metadata.namespace)
+
+    async def _release_disks(self, domain: XenDomain) -> None:
+        """A domain that is gone for good holds no disk."""
+        for key, disk in list(self._cache.all(XENDISKS).items()):
+            holder = disk.get("status", {}).get("usedBy") or {}
+            if disk["metadata"]["namespace"] == domain.metadata.namespace and holder.get("uid") == domain.metadata.uid:
+                patch = {"metadata": {"resourceVersion": disk["metadata"]["resourceVersion"]},
+                         "status": {"usedBy": None}}
+                name = key.partition("/")[2]
+                answer = await self._api.merge(XENDISKS, name, patch, domain.metadata.namespace, subresource="status")
+                self._cache.put(XENDISKS, answer)
+
+    async def _refresh(self, domain: XenDomain) -> None:
+        """Our picture was older than the server's: take the server's."""
+        namespace = domain.metadata.namespace
+        try:
+            self._cache.put(XENDOMAINS, await self._api.get(XENDOMAINS, domain.metadata.name, namespace))
+        except NotFound:
+            self._cache.remove(XENDOMAINS, {"metadata": {"name": domain.metadata.name, "namespace": namespace,
+                                                         "uid": domain.metadata.uid}})
+        except ApiError as error:
+            logger.warning("%s: %s", domain.key, error)
+
+
+def _reference(domain: XenDomain) -> Object:
+    return {
+        "apiVersion": domain.api_version,
+        "kind": domain.info.kind,
+        "metadata": {"name": domain.metadata.name, "namespace": domain.metadata.namespace, "uid": domain.metadata.uid},
+    }
+
+
+def _holds_mac(domain: XenDomain, mac: str) -> bool:
+    return mac in domain.status.mac_addresses.values()
+
+
+def _comes_first(one: XenDomain, other: XenDomain) -> bool:
+    """Of two that want the same: who is bound, else who is older, else the name decides."""
+
+    def rank(domain: XenDomain) -> tuple[bool, str, str]:
+        created = domain.metadata.creation_timestamp
+        return (not domain.status.node_name, created.isoformat() if created else "", domain.key)
+
+    return rank(one) < rank(other)
+

@@ -1,0 +1,69 @@
+"""The Kopf side: every event of a watched kind goes into the cache, and the cache tells which keys to look at again.
+
+The only module that knows Kopf. Handlers are `on.event` only: they write nothing to objects, keep nothing, decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from kubexen.api.names import DOMAIN_LABEL
+from kubexen.controller.cache import Cache
+from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS
+from kubexen.kube.resources import NAMESPACES, NODES, PODS, Resource
+
+WATCHED: tuple[Resource, ...] = (
+    XENSTORAGEPOOLS,
+    XENNETWORKS,
+    XENHOSTS,
+    NODES,
+    NAMESPACES,
+    XENDISKS,
+    PODS,
+    XENACTIONS,
+    XENDOMAINS,
+)
+"""In the order in which they are listed at the start: what is referred to before who refers to it."""
+
+SELECTORS = {PODS: DOMAIN_LABEL}
+"""Label selectors; kinds that are not named are watched whole."""
+
+
+def registry(cache: Cache) -> kopf.OperatorRegistry:
+    """Handlers that feed the cache."""
+    result = kopf.OperatorRegistry()
+    for res in WATCHED:
+        kopf.on.event(res.group, res.version, res.plural, registry=result, id=f"see-{res.plural}")(_feed(cache, res))
+    kopf.on.login(registry=result, id="kubeconfig")(_login)
+    return result
+
+
+def _feed(cache: Cache, res: Resource) -> Callable[..., Any]:
+    async def see(event: kopf.RawEvent, **_: Any) -> None:
+        document: Any = event["object"]
+        if event["type"] == "DELETED":
+            cache.remove(res, document)
+        else:
+            cache.put(res, document)
+
+    return see
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf's settings for handlers that only listen: no events, no scanning, no annotations."""
+    result = kopf.OperatorSettings()
+    result.posting.enabled = False
+    result.scanning.disabled = True
+    result.peering.standalone = True
+    result.watching.chunk_size = 500
+    result.watching.server_timeout = 290
+    result.watching.reconnect_backoff = 1.0
+    result.watching.label_selectors["v1/pods"] = DOMAIN_LABEL
+    return result

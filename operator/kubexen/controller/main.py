@@ -1,0 +1,123 @@
+"""The controller's process: `kubexen-controller`. Wires watches, queues and reconcilers, under a leader lease."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+
+import kopf
+
+from kubexen.api.xennetwork import XenNetwork
+from kubexen.api.xenstoragepool import XenStoragePool
+from kubexen.controller import handlers
+from kubexen.controller.actions import ActionReconciler
+from kubexen.controller.cache import Cache
+from kubexen.controller.disks import DiskReconciler
+from kubexen.controller.domains import DomainReconciler
+from kubexen.controller.nodes import NodeReconciler
+from kubexen.controller.resources import ResourceReconciler
+from kubexen.controller.routes import Queues, Routes
+from kubexen.kube.client import Api
+from kubexen.kube.events import EventRecorder
+from kubexen.kube.kinds import XENNETWORKS, XENSTORAGEPOOLS
+from kubexen.kube.lease import LeaderElection
+from kubexen.plan.anchor import IMAGE
+
+logger = logging.getLogger("kubexen.controller")
+
+RELIST_SECONDS = 300.0
+"""How often everything is listed and compared: Kopf never tells of what was deleted while a watch was broken."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="kubexen-controller", description=__doc__)
+    parser.add_argument("--kubeconfig", help="default: $KUBECONFIG, or the pod's own account")
+    parser.add_argument("--namespace", default="kubexen-system", help="where Leases are kept")
+    parser.add_argument("--anchor-image", default=IMAGE)
+    parser.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--verbose", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.kubeconfig:
+        os.environ["KUBECONFIG"] = arguments.kubeconfig
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("kopf.objects", "kopf.activities", "kopf._core"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    asyncio.run(_main(arguments))
+
+
+async def _main(arguments: argparse.Namespace) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-controller")
+    identity = f"{socket.gethostname()}_{os.getpid()}"
+    try:
+        if not arguments.leader_elect:
+            await lead(api, arguments.namespace, arguments.anchor_image)
+        else:
+            election = LeaderElection(api, arguments.namespace, "kubexen-controller", identity)
+            await election.run(lambda: lead(api, arguments.namespace, arguments.anchor_image))
+            logger.error("the lead was lost; starting anew")
+    except asyncio.CancelledError:
+        logger.info("stopped")
+    finally:
+        await api.close()
+
+
+async def lead(api: Api, namespace: str, image: str) -> None:
+    """All that the one active controller does, until it is cancelled. Raises when any part of it ends."""
+    cache = Cache()
+    events = EventRecorder(api, "kubexen-controller", socket.gethostname())
+    queues = Queues()
+    routes = Routes(cache, queues)
+    await relist(api, cache)
+    cache.subscribe(routes.changed)
+    routes.everything()
+    domains = DomainReconciler(api, cache, events, image=image)
+    nodes = NodeReconciler(api, cache, namespace=namespace, on_domain=queues.domains.add)
+    actions = ActionReconciler(api, cache, on_domain=queues.domains.add)
+    logger.info("leading: %d domains", len(queues.domains))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_watch(cache))
+        group.create_task(_relist_for_ever(api, cache))
+        group.create_task(events.run())
+        group.create_task(queues.domains.run(domains.reconcile, workers=16))
+        group.create_task(queues.nodes.run(nodes.reconcile, workers=4))
+        group.create_task(queues.disks.run(DiskReconciler(api, cache).reconcile, workers=4))
+        group.create_task(queues.actions.run(actions.reconcile, workers=2))
+        pools = ResourceReconciler(api, cache, XENSTORAGEPOOLS, XenStoragePool)
+        group.create_task(queues.pools.run(pools.reconcile, workers=1))
+        networks = ResourceReconciler(api, cache, XENNETWORKS, XenNetwork)
+        group.create_task(queues.networks.run(networks.reconcile, workers=1))
+
+
+async def _watch(cache: Cache) -> None:
+    await kopf.operator(registry=handlers.registry(cache), settings=handlers.settings(), clusterwide=True)
+    raise RuntimeError("Kopf ended")
+
+
+async def relist(api: Api, cache: Cache) -> None:
+    """Take the server's lists as they are now."""
+    for res in handlers.WATCHED:
+        objects, version = await api.list(res, label_selector=handlers.SELECTORS.get(res, ""))
+        cache.replace(res, objects, version)
+
+
+async def _relist_for_ever(api: Api, cache: Cache) -> None:
+    while True:
+        await asyncio.sleep(RELIST_SECONDS)
+        try:
+            await relist(api, cache)
+        except Exception as error:
+            logger.warning("could not compare with the server's lists: %s", error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Reconciles Nodes: publishes what each Xen host has for guests, and finds out which hosts are lost or fenced."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from kubexen.controller.cache import Cache
+from kubexen.kube.client import Api
+from kubexen.kube.errors import NotFound
+from kubexen.kube.resources import LEASES, NODES
+from kubexen.plan.capacity import Held, capacity
+from kubexen.plan.placement import NodeState
+from kubexen.plan.resolve import memory_request
+
+logger = logging.getLogger(__name__)
+
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+LOOK_AGAIN = 5.0
+CLOCK_SKEW = 5.0
+"""Seconds that a host's clock may be behind ours before its Lease looks expired too early."""
+
+
+class NodeReconciler:
+    def __init__(
+        self, api: Api, cache: Cache, *, namespace: str, on_domain: Callable[[str], None]
+    ) -> None:
+        self._api, self._cache, self._namespace, self._on_domain = api, cache, namespace, on_domain
+
+    async def reconcile(self, name: str) -> float | None:
+        node = self._cache.get(NODES, name)
+        host = self._cache.host(name)
+        if node is None:
+            return None
+        if host is not None:
+            await self._publish(name, node)
+        bound = self._cache.domains_on(name)
+        if not bound:
+            return None
+        lost = not _ready(node) and await self._lease_expired(name)
+        if lost != self._cache.is_lost(name):
+            self._cache.set_lost(name, lost)
+            for key in bound:
+                self._on_domain(key)
+        return LOOK_AGAIN if not _ready(node) else None
+
+    async def _publish(self, name: str, node: dict[str, Any]) -> None:
+        held = []
+        for key in self._cache.domains_on(name):
+            domain = self._cache.domain(key)
+            if domain is not None:
+                counted = sum(1 for a in self._cache.anchors(domain) if a.counted and a.node == name)
+                held.append(Held(memory_request(domain), domain.spec.cpu.maximum, counted))
+        wanted = capacity(self._cache.host(name), held)
+        status = node.get("status", {})
+        current = [{k: status.get(part, {}).get(k) for k in wanted} for part in ("capacity", "allocatable")]
+        if current != [wanted, wanted]:
+            # A kubelet copies capacity into allocatable; a node without one needs both.
+            patch = {"status": {"capacity": wanted, "allocatable": wanted}}
+            self._cache.put(NODES, await self._api.merge(NODES, name, patch, subresource="status"))
+
+    async def _lease_expired(self, name: str) -> bool:
+        try:
+            lease = await self._api.get(LEASES, name, self._namespace)
+        except NotFound:
+            return True
+        renewed = datetime.fromisoformat(lease["spec"].get("renewTime") or "1970-01-01T00:00:00Z")
+        age = (datetime.now(UTC) - renewed).total_seconds()
+        return age > float(lease["spec"].get("leaseDurationSeconds") or 15) + CLOCK_SKEW
+
+
+def _ready(node: dict[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def node_state(cache: Cache, name: str) -> NodeState:
+    """What the controller knows of a node."""
+    node = cache.get(NODES, name)
+    host = cache.host(name)
+    spec = (node or {}).get("spec", {})
+    return NodeState(
+        exists=node is not None,
+        cordoned=bool(spec.get("unschedulable")),
+        lost=cache.is_lost(name),
+        fenced=(host is not None and host.fenced)
+        or (cache.is_lost(name) and any(t["key"] == OUT_OF_SERVICE for t in spec.get("taints") or ())),
+    )

@@ -1,0 +1,169 @@
+"""A host under test, as the tests use it: drivers opened on it, configurations that fit it, waiting, and tidying up.
+
+The fixture `lab` of conftest.py makes one a test. Nothing of the domains that a test made outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kubexen.hypervisor.drivers import connect
+from kubexen.hypervisor.errors import NotFound
+from kubexen.hypervisor.port import (
+    BackendState,
+    Capability,
+    DiskConfig,
+    DomainConfig,
+    DomainState,
+    DomainType,
+    Hypervisor,
+    InterfaceConfig,
+    Owner,
+)
+
+from .guests import Guests
+
+T = TypeVar("T")
+OWNER_NAMESPACE = "kubexen-contract"
+DISK_BYTES = 16 * 1024**2
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """From the command line; see conftest.py."""
+
+    kernel: str
+    initrd: str
+    cmdline: str
+    bridge: str
+    disk_dir: Path
+    memory_mib: int
+    timeout: float
+
+
+@dataclass
+class Lab:
+    uri: str
+    options: Options
+    guests: Guests
+    driver: Hypervisor = field(init=False)
+    _opened: list[Hypervisor] = field(default_factory=list)
+    _files: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.driver = self.connect()
+        self._destroy_ours()  # what an earlier run left behind
+
+    @property
+    def scheme(self) -> str:
+        return self.uri.split(":", 1)[0]
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return frozenset(str(capability) for capability in self.driver.capabilities) | self.guests.provides
+
+    @property
+    def slack_kib(self) -> int:
+        """By how much the memory that a host tells may differ from what was asked: page tables, console, rounding."""
+        return self.options.memory_mib * 1024 // 16
+
+    def connect(self) -> Hypervisor:
+        """One more driver on the host."""
+        self._opened.append(connect(self.uri))
+        return self._opened[-1]
+
+    def config(self, **changes: Any) -> DomainConfig:
+        """A small domain with a disk and an interface; every call another one."""
+        number = next(_numbers)
+        name = f"contract-{os.getpid()}-{number}"
+        config = DomainConfig(
+            uuid=str(uuid.uuid4()),
+            name=name,
+            owner=Owner(OWNER_NAMESPACE, name, str(uuid.uuid4())),
+            type=DomainType.PV,
+            kernel=self.options.kernel,
+            initrd=self.options.initrd,
+            cmdline=self.options.cmdline,
+            vcpus=1,
+            max_vcpus=1,
+            memory_kib=self.options.memory_mib * 1024,
+            max_memory_kib=self.options.memory_mib * 1024 * 3 // 2,
+            disks=(DiskConfig(str(self._disk(name)), "xvda"),),
+            interfaces=(InterfaceConfig(f"00:16:3e:7f:{number // 256:02x}:{number % 256:02x}", self.options.bridge),),
+        )
+        return dataclasses.replace(config, **changes)
+
+    def start(self, **changes: Any) -> DomainConfig:
+        """A domain whose guest is up: its devices are connected and it answers requests."""
+        config = self.config(**changes)
+        self.driver.create(config)
+        self.wait_up(config)
+        return config
+
+    def wait_up(self, config: DomainConfig) -> None:
+        if Capability.BACKENDS in self.driver.capabilities:
+            self.eventually(lambda: self.connected(config.uuid), "its devices are connected")
+        self.guests.wait_up(config.name, self.options.timeout)
+
+    def connected(self, uuid: str) -> bool:
+        devices = self.driver.devices(uuid)
+        return all(device.backend is BackendState.CONNECTED for device in devices.disks + devices.interfaces)
+
+    def find(self, uuid: str) -> DomainState | None:
+        found = [state for state in self.driver.domains() if state.uuid == uuid]
+        assert len(found) <= 1, f"one domain is listed twice: {found}"
+        return found[0] if found else None
+
+    def state(self, uuid: str) -> DomainState:
+        state = self.find(uuid)
+        assert state is not None, f"{uuid} is not among {self.driver.domains()}"
+        return state
+
+    def ended(self, uuid: str) -> bool:
+        """It has the flag s, or is gone where ended domains do not stay."""
+        state = self.find(uuid)
+        return state is None or state.flags.shutdown
+
+    def eventually(self, condition: Callable[[], T], what: str) -> T:
+        """What `condition` returned as soon as it is true; fails when the timeout of the command line is over."""
+        end = time.monotonic() + self.options.timeout
+        while not (value := condition()):
+            seen = self.driver.domains()
+            assert time.monotonic() < end, f"not within {self.options.timeout} s: {what}; the host shows {seen}"
+            time.sleep(0.02)
+        return value
+
+    def close(self) -> None:
+        self._opened.append(connect(self.uri))
+        self.driver = self._opened[-1]  # the test may have closed its own
+        try:
+            self._destroy_ours()
+        finally:
+            self.guests.close()
+            for driver in self._opened:
+                driver.close()
+            for path in self._files:
+                path.unlink(missing_ok=True)
+
+    def _destroy_ours(self) -> None:
+        for state in self.driver.domains():
+            if state.owner is not None and state.owner.namespace == OWNER_NAMESPACE:
+                with contextlib.suppress(NotFound):
+                    self.driver.destroy(state.uuid, state.domid)
+
+    def _disk(self, name: str) -> Path:
+        path = self.options.disk_dir / f"{name}.raw"
+        with open(path, "wb") as disk:
+            disk.truncate(DISK_BYTES)
+        self._files.append(path)
+        return path

@@ -1,0 +1,199 @@
+"""What the contract suite does not look at, on libvirt's own test driver: leftovers, strangers, healing, events."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+import pytest
+
+from kubexen.hypervisor.drivers.libvirt.config import to_xml
+from kubexen.hypervisor.drivers.libvirt.connection import Connection
+from kubexen.hypervisor.drivers.libvirt.driver import LibvirtDriver
+from kubexen.hypervisor.drivers.libvirt.flags import LibvirtProbe
+from kubexen.hypervisor.drivers.libvirt.identity import STRANGER_SECONDS, Identities, Identity
+from kubexen.hypervisor.drivers.libvirt.platform import needed_kib
+from kubexen.hypervisor.errors import AlreadyExists, InvalidConfig, NoMemory, NotFound, Unreachable
+from kubexen.hypervisor.port import DomainState, DomainType, Owner
+from tests.unit.hypervisor_libvirt.builders import fresh
+
+URI = "test:///default"
+SECONDS = 10.0
+
+
+@pytest.fixture
+def driver() -> Iterator[LibvirtDriver]:
+    driver = LibvirtDriver.open(URI)
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def by_hand(driver: LibvirtDriver) -> Iterator[Any]:
+    """Somebody with virsh, on the same host."""
+    conn = libvirt.open(URI)
+    yield conn
+    conn.close()
+
+
+def states(driver: LibvirtDriver) -> dict[str, DomainState]:
+    return {state.uuid: state for state in driver.domains()}
+
+
+def test_a_domain_that_is_not_ours_has_no_owner(driver: LibvirtDriver) -> None:
+    assert {state.name: state.owner for state in driver.domains()}["test"] is None
+
+
+def test_tidy_undefines_what_was_made_persistent(driver: LibvirtDriver, by_hand: Any) -> None:
+    config = fresh()
+    state = driver.create(config)
+    by_hand.defineXML(to_xml(config))
+    assert driver.tidy() == [f"{config.name}: removed the definition that would have outlived the domain"]
+    assert driver.tidy() == []
+    assert states(driver)[config.uuid].domid == state.domid
+    driver.destroy(config.uuid, state.domid)
+    with pytest.raises(libvirt.libvirtError):
+        by_hand.lookupByUUIDString(config.uuid)
+    assert by_hand.lookupByName("test").isPersistent()
+
+
+def test_create_replaces_a_definition_of_the_same_domain(driver: LibvirtDriver, by_hand: Any) -> None:
+    config = fresh()
+    by_hand.defineXML(to_xml(config))
+    driver.create(config)
+    assert not by_hand.lookupByUUIDString(config.uuid).isPersistent()
+
+
+@pytest.mark.parametrize("changes", [{"name": "else"}, {"owner": Owner("other", "web", "uid")}], ids=["name", "owner"])
+def test_create_keeps_off_a_definition_that_is_not_the_same(
+    driver: LibvirtDriver, by_hand: Any, changes: dict[str, Any]
+) -> None:
+    config = fresh()
+    other = by_hand.defineXML(
+        to_xml(config)
+        .replace(config.name, changes.get("name", config.name))
+        .replace('namespace="shop"', f'namespace="{changes["owner"].namespace if "owner" in changes else "shop"}"')
+    )
+    with pytest.raises(AlreadyExists, match="definition"):
+        driver.create(config)
+    assert other.isPersistent() and not other.isActive()
+    other.undefine()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"vcpus": 3}, InvalidConfig),
+        ({"vcpus": 0}, InvalidConfig),
+        ({"memory_kib": 999_999_999}, InvalidConfig),
+        ({"memory_kib": 2**40, "max_memory_kib": 2**40}, NoMemory),
+        ({"affinity": "no cpuset"}, InvalidConfig),
+        ({"note": "\x00"}, InvalidConfig),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_refused_create_leaves_nothing(
+    driver: LibvirtDriver, changes: dict[str, Any], error: type[Exception]
+) -> None:
+    config = fresh(**changes)
+    before = driver.domains()
+    with pytest.raises(error):
+        driver.create(config)
+    assert driver.domains() == before
+
+
+def test_needed_memory() -> None:
+    """A PVH domain's page tables count, too."""
+    assert needed_kib(fresh()) == 96 * 1024 + 2048
+    assert needed_kib(fresh(type=DomainType.PVH)) == 96 * 1024 + 2048 + 2 * 1024 + 128 * 8
+
+
+def test_the_weight_may_be_given(driver: LibvirtDriver) -> None:
+    config = fresh(weight=512, cap=50)
+    assert str(driver.create(config).flags) == "r-----"
+
+
+def test_events(driver: LibvirtDriver) -> None:
+    heard: queue.Queue[str | None] = queue.Queue()
+
+    def broken(_uuid: str | None) -> None:
+        raise RuntimeError("a listener of somebody else")
+
+    driver.subscribe(broken)
+    stop = driver.subscribe(heard.put)
+    config = fresh()
+    state = driver.create(config)
+    while heard.get(timeout=SECONDS) != config.uuid:  # an earlier test's domains may still be heard of
+        pass
+    stop()
+    later: queue.Queue[str | None] = queue.Queue()
+    driver.subscribe(later.put)
+    other = fresh()
+    driver.create(other)
+    while later.get(timeout=SECONDS) != other.uuid:
+        pass
+    driver.destroy(config.uuid, state.domid)
+    while later.get(timeout=SECONDS) != config.uuid:
+        pass
+    assert other.uuid not in list(heard.queue)
+
+
+def test_a_lost_connection_is_opened_again() -> None:
+    heard: queue.Queue[str | None] = queue.Queue()
+    connection = Connection(URI, heard.put)
+    with connection.calls("look") as conn:
+        lost = conn
+    connection._on_close(lost, libvirt.VIR_CONNECT_CLOSE_REASON_EOF, None)  # as libvirt calls it
+    assert [heard.get(timeout=SECONDS), heard.get(timeout=SECONDS)] == [None, None]  # lost, and there again
+    with connection.calls("look") as conn:
+        assert conn is not lost
+        assert conn.isAlive()
+    connection.close()
+    with pytest.raises(Unreachable), connection.calls("look"):
+        pass
+
+
+def test_a_daemon_that_is_away_is_unreachable() -> None:
+    with pytest.raises(Unreachable, match="connect to xen"):
+        LibvirtDriver.open("xen:///system")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_identities_are_looked_up_once(by_hand: Any) -> None:
+    """Known domains cost no call; strangers are asked for again after a while; the gone are forgotten."""
+    connection = Connection(URI, lambda _uuid: None)
+    clock = Clock()
+    identities = Identities(connection, lambda domid: f"stranger-{domid}", clock)
+    config = fresh()
+    domain = by_hand.createXML(to_xml(config))
+    samples = [sample for sample in LibvirtProbe(connection).samples() if sample.uuid == config.uuid]
+    known = [Identity(config.name, config.owner, "")]
+    assert identities.of(samples) == known
+    domain.destroy()
+    assert identities.of(samples) == known
+    assert identities.of([]) == []
+    assert identities.of(samples) == [Identity(f"stranger-{samples[0].domid}")]
+    by_hand.createXML(to_xml(config))
+    clock.now += STRANGER_SECONDS - 0.1
+    assert identities.of(samples)[0].owner is None
+    clock.now += 0.1
+    assert identities.of(samples) == known
+    connection.close()
+    assert identities.of(samples) == known
+    identities.of([])
+    with pytest.raises(Unreachable):
+        identities.of(samples)
+
+
+def test_a_domain_that_is_not_there(driver: LibvirtDriver) -> None:
+    for act in (driver.devices, driver.shutdown, driver.pause, driver.unpause):
+        with pytest.raises(NotFound):
+            act("5f0c1c8e-6f35-4e0c-9a53-1d2f0b1c9fff")
