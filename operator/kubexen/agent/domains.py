@@ -33,6 +33,7 @@ from kubexen.kube.kinds import XENDISKS, XENDOMAINS
 from kubexen.kube.resources import NAMESPACES, Object
 from kubexen.plan import domain as planning
 from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
+from kubexen.plan.placement import Event
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import References, config, directory, domain_uuid, resolve
 
@@ -246,7 +247,7 @@ class Domains:
 
     # --- telling
 
-    def _tell(self, domain: XenDomain, events: tuple[planning.Event, ...]) -> None:
+    def _tell(self, domain: XenDomain, events: tuple[Event, ...]) -> None:
         for event in events:
             self._events.event(
                 _reference(domain), "Warning" if event.warning else "Normal", event.reason, event.message

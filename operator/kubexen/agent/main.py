@@ -152,7 +152,10 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
         logger.info("%s: %d domains here, %d bound", node, len(host.domains), len(domain_store.store))
         await queue.run(domains.reconcile, WORKERS)
 
-    unsubscribe = hypervisor.subscribe(lambda _: loop.call_soon_threadsafe(host.hint))
+    def hint(_: str | None) -> None:
+        loop.call_soon_threadsafe(host.hint)
+
+    unsubscribe = hypervisor.subscribe(hint)
     try:
         async with asyncio.TaskGroup() as group:
             for store in (domain_store, disk_store, pool_store, network_store):

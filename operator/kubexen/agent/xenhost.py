@@ -104,7 +104,7 @@ class HostReporter:
         guests = info.total_memory_kib - info.dom0_memory_kib - self._overhead_kib - strangers
         return XenHostStatus(
             node_name=self._host.node,
-            boot_id=info.boot_id,
+            bootID=info.boot_id,
             xen=XenInfo(version=info.hypervisor_version, caps=" ".join(info.capabilities)),
             kernel=os.uname().release,
             cpus=HostCpus(physical=info.cpus, nodes=info.nodes, cores_per_socket=info.cores_per_socket,

@@ -65,5 +65,5 @@ def settings() -> kopf.OperatorSettings:
     result.watching.chunk_size = 500
     result.watching.server_timeout = 290
     result.watching.reconnect_backoff = 1.0
-    result.watching.label_selectors["v1/pods"] = DOMAIN_LABEL
+    result.watching.label_selectors["pods"] = DOMAIN_LABEL
     return result

@@ -73,13 +73,17 @@ class XcProbe:
 
     def samples(self) -> list[Sample]:
         rows: list[dict[str, Any]] = []
-        first = 1  # dom0 is 0
+        first = 0  # dom0 is always there: an empty answer is none
         while page := self._xen.domain_getinfo(first, PAGE):
             rows += page
             if len(page) < PAGE:
                 break
             first = page[-1]["domid"] + 1
-        return [sample_of_xc(row, self._memory(row, "target"), self._memory(row, "static-max")) for row in rows]
+        return [
+            sample_of_xc(row, self._memory(row, "target"), self._memory(row, "static-max"))
+            for row in rows
+            if row["domid"]
+        ]
 
     def _memory(self, row: dict[str, Any], key: str) -> int | None:
         value = self._xen.read(f"/local/domain/{row['domid']}/memory/{key}")

@@ -7,6 +7,7 @@ platform.py use them. Reading beside libvirt is safe; of the acts here none chan
 
 from __future__ import annotations
 
+import errno
 import importlib
 import subprocess
 import sys
@@ -48,8 +49,14 @@ class LowLevel:
         except self._errors as error:
             raise Unreachable(f"Xen does not answer: {error}") from error
 
-    def domain_getinfo(self, first: int = 0, most: int = 1024) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._call("domain_getinfo", self._xc.domain_getinfo, first, most)
+    def domain_getinfo(self, first: int, most: int) -> list[dict[str, Any]]:
+        """At most `most` domains, from the domid `first` on."""
+        try:
+            found: list[dict[str, Any]] = self._call("domain_getinfo", self._xc.domain_getinfo, first, most)
+        except Unreachable as error:
+            if first > 0 and getattr(error.__cause__, "args", ())[:1] == (errno.ESRCH,):  # none from there on
+                return []
+            raise
         return found
 
     def physinfo(self) -> dict[str, Any]:
