@@ -38,8 +38,9 @@ GUEST_MODULES = (  # in the order in which guest/init loads them
     "fs/ext4/ext4",
 )
 MASKED_UNITS = (  # they cost boot time, or (libvirt-guests) act on domains behind the agent's back
-    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service"),
-    *("fstrim.timer", "logrotate.timer", "networking.service", "libvirt-guests.service", "systemd-pstore.service"),
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
+    *("e2scrub_reap.service", "fstrim.timer", "logrotate.timer", "networking.service"),
+    *("libvirt-guests.service", "systemd-pstore.service"),
     *("getty@tty1.service", "nfs-blkmap.service", "rpcbind.service", "rpcbind.socket", "rpc-statd.service"),
     "systemd-timesyncd.service",
 )

@@ -1,6 +1,7 @@
 """One Xen host under QEMU: power, ssh, consoles, and the agent in its dom0.
 
-Made by a Lab, which knows the wire and the other hosts. Every method may be called again. It knows nothing of Kubernetes.
+Made by a Lab, which knows of the wire and the other hosts. Every method may be called again. Nothing here knows of
+Kubernetes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import py_compile
+import secrets
 import shlex
 import signal
 import socket
@@ -204,6 +206,13 @@ class XenHost:
             raise HostError(f"{self.name}: `{command[:300]}` ended with {done.returncode}: {output}")
         return done
 
+    def until(self, command: str, timeout: float = 60) -> None:
+        """Wait until a shell command in dom0 succeeds."""
+        loop = f"until {command}; do sleep 0.2; done >/dev/null 2>&1"
+        done = self.ssh(f"timeout {timeout} sh -c {shlex.quote(loop)}", check=False, timeout=timeout + 60)
+        if done.returncode != 0:
+            raise HostError(f"{self.name}: in {timeout} s this did not come true: {command}")
+
     def put(self, source: Path | str, target: str) -> None:
         """Copy a file or a folder to this path in dom0."""
         source = Path(source)
@@ -259,10 +268,28 @@ class XenHost:
         names = self.ssh(f"ls {GUEST_LOGS}").stdout.split()
         return [name.removeprefix("guest-").removesuffix(".log") for name in names if name.startswith("guest-")]
 
+    def guest_wait(self, domain: str, text: str, count: int = 1, timeout: float = 120) -> None:
+        """Wait until this text is on so many lines of a guest's console log, which domains of one name share."""
+        log = shlex.quote(f"{GUEST_LOGS}/guest-{domain}.log")
+        try:
+            self.until(f'[ -e {log} ] && [ "$(grep -cF -e {shlex.quote(text)} {log})" -ge {count} ]', timeout)
+        except HostError:
+            tail = self.guest_console_tail(domain)
+            raise HostError(f"{self.name}: no {text!r} from {domain}; the end of its console:\n{tail}") from None
+
     def guest_run(self, domain: int | str, command: str) -> None:
         """Type a command (poweroff, reboot, crash, ...) into the console of a guest of the lab, by domid or name."""
         domid = str(domain) if isinstance(domain, int) else f"$(xl domid {shlex.quote(domain)})"
         self.ssh(f"echo {shlex.quote(command)} >$(xenstore-read /local/domain/{domid}/console/tty)")
+
+    def guest_output(self, domain: str, command: str) -> str:
+        """Run a command in a guest of the lab through its console, and return what it printed (newlines as spaces)."""
+        mark = secrets.token_hex(4)
+        self.guest_run(domain, f"echo {mark} $({command}) end")
+        self.guest_wait(domain, mark, timeout=30)
+        log = shlex.quote(f"{GUEST_LOGS}/guest-{domain}.log")
+        line = self.ssh(f"sed -n 's/.*{mark} \\(.*\\) end.*/\\1/p' {log}").stdout
+        return line.strip()
 
     # --- the agent
 

@@ -16,7 +16,7 @@ VCPUS_RESOURCE = f"{GROUP}/vcpus"
 """Extended resources of a Node, which anchors ask for."""
 
 ANCHOR_READINESS_GATE = f"{GROUP}/domain-ready"
-SCHEDULER_NAME = "kubexen"
+SCHEDULER_NAME = "kubexen-scheduler"
 """The kube-scheduler profile that scores the two resources."""
 
 CONTROLLER_MANAGER = "kubexen-controller"

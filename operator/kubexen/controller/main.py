@@ -52,18 +52,23 @@ def main() -> None:
 
 
 async def _main(arguments: argparse.Namespace) -> None:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
+    loop = asyncio.get_running_loop()
+    process = asyncio.current_task()
+    assert process is not None
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, process.cancel)
+
+    async def leading() -> None:
+        await lead(api, arguments.namespace, arguments.anchor_image, process)
+
     api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-controller")
     identity = f"{socket.gethostname()}_{os.getpid()}"
     try:
         if not arguments.leader_elect:
-            await lead(api, arguments.namespace, arguments.anchor_image)
+            await leading()
         else:
             election = LeaderElection(api, arguments.namespace, "kubexen-controller", identity)
-            await election.run(lambda: lead(api, arguments.namespace, arguments.anchor_image))
+            await election.run(leading)
             logger.error("the lead was lost; starting anew")
     except asyncio.CancelledError:
         logger.info("stopped")
@@ -71,7 +76,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         await api.close()
 
 
-async def lead(api: Api, namespace: str, image: str) -> None:
+async def lead(api: Api, namespace: str, image: str, process: asyncio.Task[None]) -> None:
     """All that the one active controller does, until it is cancelled. Raises when any part of it ends."""
     cache = Cache()
     events = EventRecorder(api, "kubexen-controller", socket.gethostname())
@@ -85,7 +90,7 @@ async def lead(api: Api, namespace: str, image: str) -> None:
     actions = ActionReconciler(api, cache, on_domain=queues.domains.add)
     logger.info("leading: %d domains", len(queues.domains))
     async with asyncio.TaskGroup() as group:
-        group.create_task(_watch(cache))
+        group.create_task(_watch(cache, process))
         group.create_task(_relist_for_ever(api, cache))
         group.create_task(events.run())
         group.create_task(queues.domains.run(domains.reconcile, workers=16))
@@ -98,9 +103,10 @@ async def lead(api: Api, namespace: str, image: str) -> None:
         group.create_task(queues.networks.run(networks.reconcile, workers=1))
 
 
-async def _watch(cache: Cache) -> None:
+async def _watch(cache: Cache, process: asyncio.Task[None]) -> None:
+    """Kopf catches SIGTERM and SIGINT itself: when it ends, so does the process."""
     await kopf.operator(registry=handlers.registry(cache), settings=handlers.settings(), clusterwide=True)
-    raise RuntimeError("Kopf ended")
+    process.cancel()
 
 
 async def relist(api: Api, cache: Cache) -> None:

@@ -1,0 +1,145 @@
+"""The lab itself: hosts that boot, reach each other and share a folder; guests that start, obey and change memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.xenlab.host import XenHost
+from hack.xenlab.lab import Lab
+
+GUEST = """
+name = "{name}"
+type = "{type}"
+kernel = "/srv/images/vmlinux"
+ramdisk = "/srv/images/initrd.gz"
+extra = "console=hvc0 quiet ip={address}"
+memory = 192
+maxmem = 256
+vif = ["bridge=xenbr0"]
+on_crash = "{on_crash}"
+"""
+
+
+def start(host: XenHost, name: str, kind: str, address: str = "10.77.9.1", on_crash: str = "destroy") -> None:
+    """Start a guest with plain xl, and wait for its init."""
+    host.write(f"/root/{name}.cfg", GUEST.format(name=name, type=kind, address=address, on_crash=on_crash))
+    host.ssh(f"xl create /root/{name}.cfg")
+    host.guest_wait(name, "guest up")
+
+
+def kib_in_guest(host: XenHost, name: str) -> int:
+    return int(host.guest_output(name, "awk '/MemTotal/ {print $2}' /proc/meminfo"))
+
+
+@pytest.fixture
+def host(lab: Lab) -> Iterator[XenHost]:
+    """Host 1, with no guest left behind."""
+    yield lab.host(1)
+    lab.host(1).ssh("for id in $(xl list | awk '$2 > 0 {print $2}'); do xl destroy $id; done")
+
+
+def test_every_host_runs_xen_and_libvirt(lab: Lab) -> None:
+    for host in lab.hosts:
+        info = dict(line.split(":", 1) for line in host.ssh("xl info").stdout.splitlines() if ":" in line)
+        facts = {key.strip(): value.strip() for key, value in info.items()}
+        assert facts["host"] == host.name
+        assert "pv hvm" in facts["virt_caps"]
+        assert int(facts["free_memory"]) > 1500
+        assert "Domain-0" in host.ssh("virsh -c xen:///system list").stdout
+        assert host.ssh("systemctl --failed --no-legend").stdout == ""
+
+
+@pytest.mark.parametrize("identity", ["/etc/machine-id", "/sys/class/net/xenbr0/address"])
+def test_hosts_of_one_image_differ(lab: Lab, identity: str) -> None:
+    assert len({host.ssh(f"cat {identity}").stdout for host in lab.hosts}) == 2
+
+
+def test_hosts_reach_each_other_on_the_wire(lab: Lab) -> None:
+    one, two = lab.hosts
+    one.ssh(f"ping -c 3 -W 5 {two.name}")
+    two.ssh(f"ping -c 3 -W 5 {one.address}")
+
+
+def test_share_and_own_folders(lab: Lab) -> None:
+    one, two = lab.hosts
+    one.write("/srv/shared/greeting", "from one")
+    assert two.ssh("cat /srv/shared/greeting").stdout == "from one"
+    two.write("/srv/pool/own", "from two")
+    assert one.ssh("ls /srv/pool/own", check=False).returncode != 0
+    for host in lab.hosts:
+        for folder in ("/srv/images", "/srv/shared/images"):
+            assert host.ssh(f"ls {folder}").stdout.split() == ["initrd.gz", "vmlinux", "vmlinuz"]
+
+
+def test_files_go_to_a_host_and_come_back(lab: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_bytes(bytes(range(256)))
+    lab.host(2).put(folder, "/root/copy")
+    lab.host(2).put(folder, "/root/copy")
+    lab.host(2).get("/root/copy", tmp_path / "back")
+    assert (tmp_path / "back/file").read_bytes() == bytes(range(256))
+
+
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_a_guest_boots_changes_its_memory_and_powers_off(host: XenHost, lab: Lab, kind: str) -> None:
+    name = f"life-{kind}"
+    start(host, name, kind)
+    lab.host(2).ssh("ping -c 2 -W 5 10.77.9.1")  # over the wire and the bridge
+
+    before = kib_in_guest(host, name)
+    host.ssh(f"xl mem-set {name} 128")
+    host.until(f"xl list {name} | awk '$3 == 128 {{found = 1}} END {{exit !found}}'")
+    assert before - kib_in_guest(host, name) == 64 * 1024
+    host.ssh(f"xl mem-set {name} 192")
+    host.until(f"xl list {name} | awk '$3 == 192 {{found = 1}} END {{exit !found}}'")
+    assert kib_in_guest(host, name) == before
+
+    host.guest_run(name, "poweroff")
+    host.until(f"! xl domid {name}")
+
+
+def test_a_guest_without_a_network_boots_too(host: XenHost) -> None:
+    config = GUEST.format(name="alone", type="pv", address="", on_crash="destroy")
+    host.write("/root/alone.cfg", config.replace("vif", "#"))
+    host.ssh("xl create /root/alone.cfg")
+    host.guest_wait("alone", "guest up")
+
+
+def test_a_guest_reboots_on_command(host: XenHost) -> None:
+    start(host, "again", "pv")
+    before = host.ssh("xl domid again").stdout
+    host.guest_run("again", "reboot")
+    host.guest_wait("again", "guest up", count=2)
+    assert host.ssh("xl domid again").stdout != before
+
+
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_a_guest_crashes_on_command_and_its_console_tells(host: XenHost, kind: str) -> None:
+    name = f"crash-{kind}"
+    start(host, name, kind, on_crash="preserve")
+    host.guest_run(name, "crash")
+    host.until(f"xl list {name} | awk '$5 ~ /c/ {{found = 1}} END {{exit !found}}'")
+    assert "sysrq triggered crash" in host.guest_console_tail(name).lower()
+
+
+def test_power_loss_keeps_what_was_flushed(lab: Lab) -> None:
+    host = lab.host(2)
+    before = host.boot_id()
+    host.ssh("echo kept >/root/kept && sync")
+    host.reboot()
+    assert host.boot_id() != before
+    assert host.ssh("cat /root/kept /srv/shared/greeting").stdout == "kept\nfrom one"
+
+
+def test_a_host_that_is_off_is_not_alive(lab: Lab) -> None:
+    host = lab.host(2)
+    host.stop()
+    assert not host.alive
+    assert host.console_tail(5)
+    host.start()
+    assert host.alive
+    host.wait()
