@@ -207,7 +207,8 @@ class _Pass:
         status.state = str(state.flags)
         status.flags = state.flags.names()
         status.cpu = CpuStatus(configured=state.vcpus, online=state.vcpus_online)
-        status.memory = MemoryStatus(current=Quantity.from_kib(state.memory_kib))
+        # Whole MiB, as xl list shows them: Xen adds some pages of its own.
+        status.memory = MemoryStatus(current=Quantity.from_mib(state.memory_kib // 1024))
         backends = {d.key: d.backend for d in (*self.seen.devices.disks, *self.seen.devices.interfaces)}
         macs = status.mac_addresses
         status.disks = [

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree
 
 import libvirt
 
@@ -73,10 +74,15 @@ class Identities:
 
 
 def metadata_of(domain: Any) -> tuple[Owner, str] | None:
-    """Owner and note of a virDomain; None: not ours (or just gone). Raises libvirtError."""
+    """Owner and note of a virDomain; None: not ours (or just gone). Raises libvirtError.
+
+    From the whole XML: virDomainGetMetadata refuses a transient domain that is being built or has just ended.
+    """
     try:
-        return parse_metadata(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, METADATA_URI))
+        xml = domain.XMLDesc(0)
     except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
+    element = ElementTree.fromstring(xml).find(f"metadata/{{{METADATA_URI}}}domain")
+    return None if element is None else parse_metadata(ElementTree.tostring(element, encoding="unicode"))

@@ -1,0 +1,73 @@
+# Everything a developer or a CI calls. `make help` lists it. Nothing is installed into the system but Debian packages that are
+# missing, and those only where this runs as root; all else goes to a cache folder, keyed by versions.
+
+SHELL := /bin/sh
+DRIVER ?= xen
+NODES ?= 2
+STATE ?= build/stack
+export KUBEXEN_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kubexen
+PYTHON3 ?= $(or $(shell command -v python3.11),python3)
+
+VENV := $(KUBEXEN_CACHE)/venv-$(shell cat requirements/dev.txt | cksum | cut -d' ' -f1)
+LIBVIRT_VENV := $(VENV)/.libvirt-$(shell cat requirements/libvirt.txt | cksum | cut -d' ' -f1)
+PYTHON := $(VENV)/bin/python
+export PYTHONPATH := $(CURDIR):$(CURDIR)/operator
+
+.PHONY: help
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo "  settings: DRIVER=xen|sim NODES=$(NODES) STATE=$(STATE) KUBEXEN_CACHE=$(KUBEXEN_CACHE)"
+
+$(VENV)/.ready:
+	@hack/setup venv "$(PYTHON3)" "$(VENV)"
+
+$(LIBVIRT_VENV): $(VENV)/.ready
+	@hack/setup libvirt "$(VENV)" "$@"
+
+.PHONY: demo up down env
+demo: $(VENV)/.ready ## the first machines: a cluster, hosts, two domains, everything shown
+	@$(PYTHON) -m hack.stack demo --driver $(DRIVER) --nodes $(NODES)
+
+up: $(VENV)/.ready ## a cluster and hosts that stay up, in STATE
+	@$(PYTHON) -m hack.stack up --driver $(DRIVER) --nodes $(NODES) --state "$(STATE)"
+
+down: $(VENV)/.ready ## end what `make up` started
+	@$(PYTHON) -m hack.stack down --state "$(STATE)"
+
+env: $(VENV)/.ready ## shell settings for it: eval "$$(make -s env)"
+	@$(PYTHON) -m hack.stack env --state "$(STATE)"
+
+.PHONY: test test-unit test-contract test-cluster test-xen
+test: test-unit test-contract test-cluster test-xen ## all tests
+	@echo "all levels passed"
+
+test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts: no cluster, no root
+	@hack/level unit $(PYTHON) -m pytest tests/unit
+
+test-contract: $(VENV)/.ready $(LIBVIRT_VENV) ## the drivers' one suite, on the simulator and on libvirt's test driver
+	@hack/level contract $(PYTHON) -m pytest tests/contract
+
+test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
+	@$(PYTHON) -m hack.tools.build
+	@hack/level cluster $(PYTHON) -m pytest tests/cluster
+
+test-xen: $(VENV)/.ready ## real Xen hosts
+	@$(PYTHON) -m hack.tools.build
+	@$(PYTHON) -m hack.xenlab build
+	@hack/level xen $(PYTHON) -m pytest tests/xen
+
+.PHONY: lint generate bench requirements
+lint: $(VENV)/.ready ## ruff, mypy, import-linter
+	@$(VENV)/bin/ruff check .
+	@cd operator && $(VENV)/bin/mypy --config-file ../pyproject.toml -p kubexen
+	@$(VENV)/bin/lint-imports
+
+generate: $(VENV)/.ready ## the CRDs, from the models
+	@$(PYTHON) -m kubexen.api.crdgen crds
+
+bench: $(VENV)/.ready ## figures, and whether they are within hack/bench/rangespec.yaml
+	@$(PYTHON) -m hack.tools.build
+	@$(PYTHON) -m hack.bench
+
+requirements: $(VENV)/.ready ## pin the dependencies anew, from pyproject.toml
+	@hack/setup requirements "$(VENV)"
