@@ -1,0 +1,262 @@
+"""A control plane in a state folder: started, asked, broken in parts on purpose, and ended.
+
+Called by tests (as a fixture), the demo, the bench and the command `python -m hack.cluster`. Several run side by side.
+What its components are told is in components.py; simulated nodes are in nodes.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hack.cluster import audit
+from hack.cluster.api import Api
+from hack.cluster.certificates import Credentials, kubeconfig
+from hack.cluster.components import PORTS, Layout
+from hack.cluster.nodes import SimulatedNodes
+from hack.cluster.ports import free_ports
+from hack.cluster.process import ComponentFailed, Process
+from hack.tools.build import binary, tools
+
+REPOSITORY = Path(__file__).parents[2]
+PROFILES = REPOSITORY / "charts" / "kubexen" / "files" / "scheduler-profiles.yaml"
+CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
+COMPONENTS = ("etcd", "kube-apiserver", *CLIENTS)
+READY_TIMEOUT = 60.0  # seconds, for one component on a busy machine
+
+
+class KubectlError(RuntimeError):
+    """kubectl ended with an error; the message is what it said."""
+
+
+class Cluster(SimulatedNodes):
+    """One control plane. As a context manager it is started at the begin and, with all of its processes, ended at the
+    end, also when this process is killed; `start(survive=True)` leaves them running."""
+
+    def __init__(
+        self,
+        state: Path | str,
+        *,
+        node_monitor_grace_period: int | None = None,
+        profiles: Path = PROFILES,
+        cache: Path | None = None,
+    ) -> None:
+        """`node_monitor_grace_period`: seconds of silence that make a node NotReady; default: as before, else 40."""
+        self.state = Path(state).absolute()
+        self._profiles = profiles
+        self._cache = cache
+        saved = self._load()
+        self._ports: dict[str, int] = saved.get("ports", {})
+        self.node_monitor_grace_period = node_monitor_grace_period or saved.get("node_monitor_grace_period", 40)
+        self._credentials = Credentials(self.state / "pki")
+        self._processes = {name: Process(name, self.state) for name in COMPONENTS}
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    # Life
+
+    def start(self, *, survive: bool = False) -> None:
+        """Start what does not run yet, and return when the cluster takes work. Tools that are missing are built."""
+        tools(self._cache)
+        fresh = not any(process.pid for process in self._processes.values())
+        self.state.mkdir(parents=True, exist_ok=True)
+        self._credentials.ensure()
+        if not survive:
+            self._start_guard()
+        try:
+            self._start_on_free_ports(fresh)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, *, delete: bool = False) -> None:
+        """End every process, whoever started it. The state folder stays for a later start, unless `delete`."""
+        self._stop_components()
+        if self._guard:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None
+        if delete:
+            shutil.rmtree(self.state, ignore_errors=True)
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # One component, for tests of faults
+
+    def stop_component(self, name: str, *, kill: bool = False) -> None:
+        """End one component (see COMPONENTS), with SIGKILL if asked for."""
+        self._processes[name].stop(kill=kill)
+
+    def start_component(self, name: str) -> None:
+        """Start one component again, on the same port and data, and wait until it is healthy."""
+        self._launch(name)
+        self._wait_healthy(name)
+
+    def pause_component(self, name: str) -> None:
+        """Let a component hang (SIGSTOP): its connections stay open and nothing answers."""
+        self._processes[name].signal(signal.SIGSTOP)
+
+    def resume_component(self, name: str) -> None:
+        self._processes[name].signal(signal.SIGCONT)
+        self._wait_healthy(name)
+
+    def pid(self, name: str) -> int | None:
+        """The component's pid, None when it does not run."""
+        return self._processes[name].pid
+
+    def healthy(self, name: str) -> bool:
+        """Whether the component answers its health check."""
+        return bool(self._ports) and self._layout.healthy(name)
+
+    def log(self, name: str) -> Path:
+        return self._processes[name].log
+
+    # Access
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.state / "kubeconfig"
+
+    @property
+    def server(self) -> str:
+        return self._layout.server
+
+    @property
+    def admin_token(self) -> str:
+        return self._credentials.token("admin")
+
+    @cached_property
+    def api(self) -> Api:  # type: ignore[override]
+        """The REST API, as administrator."""
+        return self.api_for(self.admin_token)
+
+    def api_for(self, token: str) -> Api:
+        """The REST API, as the user of this token."""
+        return Api(self._ports["kube-apiserver"], self._credentials.ca.read_text(), token)
+
+    def kubectl(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
+        """Run kubectl as administrator; its output, or KubectlError with what it complained about."""
+        done = subprocess.run(
+            [str(binary("kubectl", self._cache)), *arguments],
+            env=os.environ | self.environment(),
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if done.returncode != 0:
+            raise KubectlError(f"kubectl {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        """KUBECONFIG and PATH for a process that uses this cluster."""
+        folders = [str(folder) for folder in tools(self._cache)]
+        inherited = [part for part in os.environ.get("PATH", os.defpath).split(":") if part not in folders]
+        return {"KUBECONFIG": str(self.kubeconfig), "PATH": ":".join(folders + inherited)}
+
+    def kubeconfig_for(self, user_token: str, server_host: str = "10.0.2.2") -> str:
+        """The text of a kubeconfig for who reaches the cluster by another address; the default is a QEMU guest's."""
+        server = f"https://{server_host}:{self._ports['kube-apiserver']}"
+        return kubeconfig(server, self._credentials.ca.read_bytes(), user_token)
+
+    def service_account_token(self, namespace: str, name: str, node: str | None = None, duration: str = "24h") -> str:
+        """A token of a ServiceAccount; bound to a Node it names that node in the user's extra, and ends with it."""
+        bound = ["--bound-object-kind=Node", f"--bound-object-name={node}"] if node else []
+        return self.kubectl(
+            "create", "token", name, f"--namespace={namespace}", f"--duration={duration}", *bound
+        ).strip()
+
+    # What was asked of it
+
+    def audit_mark(self) -> int:
+        """The present end of the audit log, to count from."""
+        log = self.state / "audit.log"
+        return log.stat().st_size if log.exists() else 0
+
+    def audit(self, since: int = 0) -> Iterator[audit.Request]:
+        """The requests that the API server has answered since a mark, each once."""
+        return audit.read(self.state / "audit.log", since)
+
+    # Within
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.state / "cluster.json").read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def _save(self) -> None:
+        settings = {"ports": self._ports, "node_monitor_grace_period": self.node_monitor_grace_period}
+        (self.state / "cluster.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+    @property
+    def _layout(self) -> Layout:
+        grace = self.node_monitor_grace_period
+        return Layout(self.state, self._ports, self._credentials, self._profiles, grace, self._cache)
+
+    def _start_on_free_ports(self, fresh: bool) -> None:
+        for last_try in (False, False, True):
+            if not self._ports:
+                self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+            self._save()
+            self._layout.write_files()
+            try:
+                return self._start_components()
+            except ComponentFailed as error:
+                # Another process took a port between the choice and its use, or since the last stop.
+                if last_try or not fresh or "address already in use" not in str(error):
+                    raise
+                self._stop_components()
+                self._ports = {}
+                self.__dict__.pop("api", None)
+        return None
+
+    def _stop_components(self) -> None:
+        for name in (*CLIENTS, "kube-apiserver"):  # all at once; etcd last, the API server ends faster with it
+            self._processes[name].signal(signal.SIGTERM)
+        for name in reversed(COMPONENTS):
+            self._processes[name].stop()
+
+    def _start_components(self) -> None:
+        for name in ("etcd", "kube-apiserver"):
+            self._launch(name)
+            self._wait_healthy(name)
+        for name in CLIENTS:
+            self._launch(name)
+        for name in CLIENTS:
+            self._wait_healthy(name)
+        # The controllers run when the first of them has done its work; without it no pod can be created.
+        self.api.wait("/api/v1/namespaces/default/serviceaccounts/default", lambda _: True)
+
+    def _launch(self, name: str) -> None:
+        self._processes[name].start(self._layout.command(name))
+
+    def _wait_healthy(self, name: str) -> None:
+        layout = self._layout
+        self._processes[name].wait_ready(lambda: layout.healthy(name), READY_TIMEOUT)
+
+    def _start_guard(self) -> None:
+        """A process that waits for the end of this one, however it comes, and then stops the cluster."""
+        if self._guard is None:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-m", "hack.cluster", "down", "--after-stdin", "--state", str(self.state)],
+                cwd=REPOSITORY,
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )

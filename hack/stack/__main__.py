@@ -1,0 +1,90 @@
+"""`python -m hack.stack demo|up|down|env`: see the Makefile."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hack.stack.demo import demo, say
+from hack.stack.stack import Stack
+from hack.tools.build import tools
+from hack.xenlab import needs
+from hack.xenlab.build import build
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m hack.stack", description=__doc__)
+    parser.add_argument("verb", choices=("demo", "up", "down", "env"))
+    parser.add_argument("--driver", choices=("xen", "sim"), default="xen")
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--state", type=Path)
+    arguments = parser.parse_args()
+    try:
+        return run(arguments)
+    except (RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def run(arguments: argparse.Namespace) -> int:
+    state: Path = arguments.state or Path("build/stack")
+    if arguments.verb in ("down", "env"):
+        if not (state / "stack.json").exists():
+            raise RuntimeError(f"nothing was started in {state}: make up STATE={state}")
+        stack = Stack(state)
+        if arguments.verb == "env":
+            environment = stack.cluster.environment()
+            for name in ("KUBECONFIG", "PATH"):
+                print(f"export {name}='{environment[name]}'")
+        else:
+            stack.stop()
+        return 0
+    if arguments.driver == "xen":
+        _needs_of_xen()
+    tools()
+    if arguments.driver == "xen":
+        build()
+    if arguments.verb == "up":
+        stack = Stack(state, arguments.driver, arguments.nodes)
+        _start(stack, survive=True)
+        print(f'now: eval "$(make -s env STATE={state})"; kubectl get xhost')
+        return 0
+    folder = Path(arguments.state or tempfile.mkdtemp(prefix="kubexen-demo-"))
+    stack = Stack(folder / "stack", arguments.driver, arguments.nodes)
+    try:
+        _start(stack)
+        demo(stack)
+    finally:
+        say("ending everything")
+        stack.stop()
+        if arguments.state is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    say("done")
+    return 0
+
+
+def _start(stack: Stack, *, survive: bool = False) -> None:
+    start = time.monotonic()
+    say(f"starting a Kubernetes control plane and {stack.nodes} {stack.driver} hosts")
+    stack.start(survive=survive)
+    say(f"up after {time.monotonic() - start:.1f} s")
+
+
+def _needs_of_xen() -> None:
+    """Before minutes are spent on anything: can this machine have the Xen lab at all?"""
+    lacking = needs.missing(needs.BUILD)
+    if lacking and os.geteuid() != 0:
+        raise RuntimeError(
+            f"real Xen hosts need root once, to build them, and these Debian packages: {' '.join(lacking)}. "
+            "Without either: make demo DRIVER=sim does the same on simulated hosts"
+        )
+    needs.ensure(needs.BUILD)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

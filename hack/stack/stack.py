@@ -1,0 +1,136 @@
+"""One stack in one state folder: what is started, in which order, and how it is ended."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hack.cluster.cluster import Cluster, KubectlError
+from hack.cluster.process import Process
+from hack.stack.hosts import ROOT, SimulatedHost, XenLabHost
+from hack.xenlab.lab import Lab
+
+NAMESPACE = "kubexen-system"
+WAIT = 240.0
+"""Seconds that anything may take on a host whose CPU is emulated."""
+
+
+class Stack:
+    """`driver` is sim or xen. A folder that was started before keeps its driver and its number of hosts."""
+
+    def __init__(self, state: Path, driver: str = "xen", nodes: int = 2, *, sim_options: str = "",
+                 full_look: float = 5.0, grace_period: int | None = None) -> None:
+        self.state = state.resolve()
+        settings = self.state / "stack.json"
+        if settings.exists():
+            found = json.loads(settings.read_text())
+            driver, nodes = found["driver"], found["nodes"]
+        self.driver, self.nodes = driver, nodes
+        self._sim_options, self._full_look = sim_options, full_look
+        self.cluster = Cluster(self.state / "cluster", node_monitor_grace_period=grace_period)
+        self.lab = Lab(self.state / "lab", nodes=nodes) if driver == "xen" else None
+        self.controller = Process("controller", self.state)
+        self.hosts: list[SimulatedHost] | list[XenLabHost] = []
+
+    # --- its life
+
+    def start(self, *, survive: bool = False) -> None:
+        """Start whatever does not run; `survive`: the control plane outlives this process."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        (self.state / "stack.json").write_text(json.dumps({"driver": self.driver, "nodes": self.nodes}))
+        with ThreadPoolExecutor(2) as pool:
+            lab = pool.submit(self._start_lab)
+            self.cluster.start(survive=survive)
+            self._install()
+            self.start_controller()
+            lab.result()
+        self.hosts = self._hosts()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(self._start_host, self.hosts))
+        for host in self.hosts:
+            self.wait("xhost", host.name, "condition=Ready")
+
+    def stop(self) -> None:
+        """End everything, whatever state it is in, and remove the state folder."""
+        self.controller.stop()
+        if self.driver == "sim":
+            for host in self._hosts():
+                host.stop_agent()
+        if self.lab is not None:
+            self.lab.stop()
+        self.cluster.stop()
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def start_controller(self) -> None:
+        self.controller.start(
+            [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(self.cluster.kubeconfig)],
+            {"PYTHONPATH": str(ROOT / "operator")},
+        )
+
+    def _start_lab(self) -> None:
+        if self.lab is not None:
+            self.lab.start()
+            self.lab.wait()
+
+    def _install(self) -> None:
+        self.kubectl("apply", "-f", str(ROOT / "crds"), "-f", str(ROOT / "charts/kubexen/files/admission.yaml"))
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        manifest = self.kubectl("create", "namespace", NAMESPACE, "--dry-run=client", "-o", "yaml")
+        self.kubectl("apply", "-f", "-", input=manifest)
+
+    def _hosts(self) -> list[SimulatedHost] | list[XenLabHost]:
+        if self.lab is not None:
+            return [XenLabHost(self.lab, n) for n in range(1, self.nodes + 1)]
+        shared = self.state / "shared"
+        return [
+            SimulatedHost(self.state / "hosts" / f"xen{n}", f"xen{n}", shared, self._sim_options, self._full_look)
+            for n in range(1, self.nodes + 1)
+        ]
+
+    def _start_host(self, host: SimulatedHost | XenLabHost) -> None:
+        self.cluster.add_node(host.name, labels={"kubexen.dev/xen": "true"})
+        host.start_agent(self.cluster.kubeconfig_for(self.cluster.admin_token, server_host=host.api_server))
+
+    # --- its use
+
+    def host(self, name: str) -> SimulatedHost | XenLabHost:
+        return next(host for host in self.hosts if host.name == name)
+
+    def kubectl(self, *arguments: str, input: str | None = None, timeout: float = WAIT + 30) -> str:
+        """kubectl's output; raises KubectlError with its words when it fails."""
+        return self.cluster.kubectl(*arguments, input=input, timeout=timeout)
+
+    def apply(self, *documents: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
+
+    def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
+        return dict(json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json")))
+
+    def wait(self, kind: str, name: str, what: str, seconds: float = WAIT, namespace: str = "default") -> None:
+        """`kubectl wait`, also for an object that is not there yet; says what it is like when it takes too long."""
+        end = time.monotonic() + seconds
+        while True:
+            left = max(1, int(end - time.monotonic()))
+            try:
+                self.kubectl("wait", f"{kind}/{name}", f"--for={what}", f"--timeout={left}s", "-n", namespace,
+                             timeout=left + 30)
+                return
+            except KubectlError as error:
+                if time.monotonic() >= end or "NotFound" not in str(error) and "no matching" not in str(error):
+                    found = self.kubectl("get", kind, "-n", namespace, "-o", "yaml")
+                    raise RuntimeError(f"{error}\n{found}\n{self.logs()}") from None
+                time.sleep(0.2)
+
+    def wait_reason(self, name: str, reason: str, seconds: float = WAIT, namespace: str = "default") -> None:
+        """Until Ready says this reason."""
+        self.wait("xd", name, f'jsonpath={{.status.conditions[?(@.type=="Ready")].reason}}={reason}', seconds, namespace)
+
+    def logs(self, lines: int = 30) -> str:
+        parts = [f"--- controller\n{self.controller.log_tail(lines)}"]
+        parts += [f"--- agent {host.name}\n{host.agent_log(lines)}" for host in self.hosts]
+        return "\n".join(parts)
