@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -99,13 +99,15 @@ class Cluster(SimulatedNodes):
     # One component, for tests of faults
 
     def stop_component(self, name: str, *, kill: bool = False) -> None:
-        """End one component (see COMPONENTS), with SIGKILL if asked for."""
+        """End one component (see COMPONENTS): SIGTERM, after 5 seconds SIGKILL; at once with SIGKILL if `kill`."""
         self._processes[name].stop(kill=kill)
 
     def start_component(self, name: str) -> None:
         """Start one component again, on the same port and data, and wait until it is healthy."""
         self._launch(name)
         self._wait_healthy(name)
+        if self.pid("kube-apiserver"):
+            self._wait_healthy("kube-apiserver")  # it takes a moment to find an etcd that is back
 
     def pause_component(self, name: str) -> None:
         """Let a component hang (SIGSTOP): its connections stay open and nothing answers."""
@@ -123,8 +125,9 @@ class Cluster(SimulatedNodes):
         """Whether the component answers its health check."""
         return bool(self._ports) and self._layout.healthy(name)
 
-    def log(self, name: str) -> Path:
-        return self._processes[name].log
+    def ended(self) -> dict[str, str]:
+        """The components that do not run, each with the end of its log."""
+        return {name: process.log_tail() for name, process in self._processes.items() if process.pid is None}
 
     # Access
 
@@ -149,6 +152,12 @@ class Cluster(SimulatedNodes):
     def api_for(self, token: str) -> Api:
         """The REST API, as the user of this token."""
         return Api(self._ports["kube-apiserver"], self._credentials.ca.read_text(), token)
+
+    def add_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Create a namespace and wait until pods can be created in it."""
+        metadata = {"name": name, "labels": dict(labels or {})}
+        self.api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        self.api.wait(f"/api/v1/namespaces/{name}/serviceaccounts/default", lambda _: True)
 
     def kubectl(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
         """Run kubectl as administrator; its output, or KubectlError with what it complained about."""
@@ -228,8 +237,9 @@ class Cluster(SimulatedNodes):
         return None
 
     def _stop_components(self) -> None:
-        for name in (*CLIENTS, "kube-apiserver"):  # all at once; etcd last, the API server ends faster with it
+        for name in (*CLIENTS, "kube-apiserver"):
             self._processes[name].signal(signal.SIGTERM)
+        # Their second SIGTERM makes them end without further ado; etcd comes last and gets one.
         for name in reversed(COMPONENTS):
             self._processes[name].stop()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hack.stack.stack import Stack
 from hack.xenlab.build import BuildError
 from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
@@ -16,18 +17,28 @@ LAB = pytest.StashKey[Lab]()
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The hosts xen1 and xen2, ready. Tests remove the domains that they make."""
-    the_lab = Lab(tmp_path_factory.mktemp("xenlab"), nodes=2)
-    request.config.stash[LAB] = the_lab
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A control plane, the controller, and the hosts xen1 and xen2 with their agents. Tests remove what they make."""
+    the_stack = Stack(tmp_path_factory.mktemp("xen") / "stack", "xen", nodes=2)
+    assert the_stack.lab is not None
+    request.config.stash[LAB] = the_stack.lab
     try:
-        the_lab.start()
-        the_lab.wait()
+        the_stack.start()
     except (MissingTools, BuildError, HostError) as error:
-        the_lab.stop()
+        the_stack.stop()
         pytest.fail(str(error), pytrace=False)
-    yield the_lab
-    the_lab.stop()
+    except BaseException:
+        the_stack.stop()
+        raise
+    yield the_stack
+    the_stack.stop()
+
+
+@pytest.fixture(scope="session")
+def lab(stack: Stack) -> Lab:
+    """The hosts alone."""
+    assert stack.lab is not None
+    return stack.lab
 
 
 @pytest.hookimpl(wrapper=True)

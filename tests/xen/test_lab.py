@@ -87,8 +87,9 @@ def test_files_go_to_a_host_and_come_back(lab: Lab, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["pv", "pvh"])
 def test_a_guest_boots_changes_its_memory_and_powers_off(host: XenHost, lab: Lab, kind: str) -> None:
     name = f"life-{kind}"
-    start(host, name, kind)
-    lab.host(2).ssh("ping -c 2 -W 5 10.77.9.1")  # over the wire and the bridge
+    address = {"pv": "10.77.9.1", "pvh": "10.77.9.2"}[kind]  # a MAC each, so an address each: neighbours remember
+    start(host, name, kind, address)
+    lab.host(2).ssh(f"ping -c 2 -W 5 {address}")  # over the wire and the bridge
 
     before = kib_in_guest(host, name)
     host.ssh(f"xl mem-set {name} 128")
@@ -100,6 +101,13 @@ def test_a_guest_boots_changes_its_memory_and_powers_off(host: XenHost, lab: Lab
 
     host.guest_run(name, "poweroff")
     host.until(f"! xl domid {name}")
+
+
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_a_guest_shuts_down_when_the_toolstack_asks(host: XenHost, kind: str) -> None:
+    start(host, f"asked-{kind}", kind)
+    host.ssh(f"xl shutdown asked-{kind}")
+    host.until(f"! xl domid asked-{kind}")
 
 
 def test_a_guest_without_a_network_boots_too(host: XenHost) -> None:

@@ -1,0 +1,126 @@
+"""`python -m hack.bench`: 500 domains at 10 a second on 20 simulated hosts, as figures, a table and an exit code.
+
+Called by `make bench`. Writes build/bench/start.json; ends with 1 when a figure is outside of rangespec.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hack.bench import bounds
+from hack.bench.cost import Memory, Requests, cpu_seconds
+from hack.bench.load import NAMESPACE, Load
+from hack.cluster.cluster import COMPONENTS
+from hack.stack.hosts import SimulatedHost
+from hack.stack.stack import ROOT, Stack
+
+SIM_OPTIONS = "cpus=64&memory=64Gi&create_ms=50"
+FULL_LOOK = 30.0
+PATIENCE = 120.0
+"""Seconds that the last domain may take: a run that is far too slow is to end with figures, not with an error."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m hack.bench", description=__doc__)
+    parser.add_argument("--nodes", type=int, default=20)
+    parser.add_argument("--domains", type=int, default=500)
+    parser.add_argument("--rate", type=float, default=10.0, help="domains created a second")
+    parser.add_argument("--output", type=Path, default=ROOT / "build/bench/start.json")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kubexen-bench-") as folder:
+        stack = Stack(Path(folder) / "stack", "sim", nodes=arguments.nodes, sim_options=SIM_OPTIONS, full_look=FULL_LOOK)
+        try:
+            print(f"starting a control plane and {arguments.nodes} hosts", flush=True)
+            stack.start()
+            figures = measure(stack, arguments.domains, arguments.rate)
+        finally:
+            stack.stop()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
+    return show(figures)
+
+
+def measure(stack: Stack, domains: int, rate: float) -> dict[str, Any]:
+    """Run the load on a stack that has just started."""
+    controller = _pid(stack.controller.pid)
+    agents = [_pid(host.agent.pid) for host in stack.hosts if isinstance(host, SimulatedHost)]
+    idle = Memory.of(controller).now, _largest(agents)
+    load = Load(stack.cluster, domains, rate)
+    load.prepare()
+    processes = {name: [_pid(stack.cluster.pid(name))] for name in COMPONENTS} | {
+        "controller": [controller], "agents": agents, "bench": [os.getpid()]}
+    used = {name: cpu_seconds(pids) for name, pids in processes.items()}
+    mark, start = stack.cluster.audit_mark(), time.monotonic()
+    print(f"creating {domains} domains, {rate:g} a second", flush=True)
+    times = load.run(PATIENCE)
+    # Ready is told to the anchor, too; those writes belong to the start.
+    stack.kubectl("wait", "pods", "--all", "-n", NAMESPACE, "--for=condition=Ready", f"--timeout={PATIENCE:.0f}s")
+    elapsed = time.monotonic() - start
+    requests = Requests.of(stack.cluster.audit(mark))
+    centiles = statistics.quantiles(times, n=100, method="inclusive")
+    return {
+        "domains": domains,
+        "nodes": len(agents),
+        "rate": round(load.achieved, 2),
+        "p50_s": round(centiles[49], 3),
+        "p95_s": round(centiles[94], 3),
+        "p99_s": round(centiles[98], 3),
+        "max_s": round(max(times), 3),
+        "writes_per_start": round(requests.writes() / domains, 3),
+        "requests_per_start": requests.ours(domains),
+        "requests_of_others_per_start": round(requests.others() / domains, 3),
+        "controller_idle_mb": idle[0],
+        "controller_peak_mb": Memory.of(controller).peak,
+        "controller_after_mb": Memory.of(controller).now,
+        "agent_idle_mb": idle[1],
+        "agent_after_mb": _largest(agents),
+        "cpu_ms_per_start": {
+            name: round((cpu_seconds(pids) - used[name]) * 1000 / domains, 1) for name, pids in processes.items()
+        },
+        "seconds": round(elapsed, 1),
+        "load_average": os.getloadavg()[0],
+        "cpus": os.cpu_count(),
+    }
+
+
+def show(figures: dict[str, Any]) -> int:
+    """Print everything; 1 when a bound is broken."""
+    limits = bounds.load()
+    print(f"\n{figures['domains']} domains, {figures['rate']:g} a second, on {figures['nodes']} hosts; "
+          f"{figures['cpus']} cores, load average {figures['load_average']:.1f}\n")
+    print(bounds.table(figures, limits))
+    print(f"\nslowest: p99 {figures['p99_s']} s, max {figures['max_s']} s; "
+          f"after it: controller {figures['controller_after_mb']} MB, agent {figures['agent_after_mb']} MB")
+    print(_columns("CPU a start", "ms", figures["cpu_ms_per_start"]))
+    print(_columns("API requests of ours, a start", "number", figures["requests_per_start"]))
+    broken = [limit.name for limit in limits if not limit.holds(figures)]
+    if broken:
+        print(f"\noutside of {bounds.RANGESPEC.relative_to(ROOT)}: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _columns(title: str, unit: str, values: dict[str, float]) -> str:
+    return "\n".join([f"\n{title:<48}{unit:>10}", *(f"  {name:<46}{value:>10}" for name, value in values.items())])
+
+
+def _largest(pids: Sequence[int]) -> float:
+    return max(Memory.of(pid).now for pid in pids)
+
+
+def _pid(pid: int | None) -> int:
+    if pid is None:
+        raise RuntimeError("a process of the stack has ended; its log is in the state folder")
+    return pid
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Kubexen on real Xen: what a user applies, what the host then runs, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hack.stack.demo import demo
+from hack.stack.stack import ROOT, Stack
+from hack.xenlab.host import XenHost
+
+NAME = "guest"
+XL_NAME = f"default.{NAME}"
+
+
+def manifest(**spec: Any) -> dict[str, Any]:
+    """A small paravirtual domain."""
+    file = {"pool": "images"}
+    return {
+        "apiVersion": "kubexen.dev/v1alpha1",
+        "kind": "XenDomain",
+        "metadata": {"name": NAME, "namespace": "default"},
+        "spec": {
+            "type": "pv",
+            "boot": {"direct": {"kernel": file | {"file": "vmlinuz"}, "initrd": file | {"file": "initrd.gz"},
+                                "cmdline": "console=hvc0 quiet"}},
+            "memory": {"size": "128Mi", "max": "192Mi"},
+            **spec,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def pools(stack: Stack) -> None:
+    stack.kubectl("apply", "-f", str(ROOT / "examples/tiny/network.yaml"))
+
+
+@pytest.fixture
+def clean(stack: Stack, pools: None) -> Iterator[None]:
+    yield
+    stack.kubectl("delete", "xd,xact,xdisk", "--all", "--timeout=180s")
+
+
+def up(stack: Stack, **spec: Any) -> tuple[XenHost, int]:
+    """Apply it and wait until it runs and its init has a shell. Returns its host and its domid."""
+    stack.apply(manifest(**spec))
+    stack.wait_reason(NAME, "Running")
+    host, domid = where(stack)
+    host.guest_wait(XL_NAME, "hb ")
+    return host, domid
+
+
+def where(stack: Stack) -> tuple[XenHost, int]:
+    status = stack.get("xd", NAME)["status"]
+    assert stack.lab is not None
+    return stack.lab.host(status["nodeName"]), int(status["domid"])
+
+
+def status(stack: Stack, path: str) -> str:
+    return stack.kubectl("get", "xd", NAME, "-o", f"jsonpath={{.status.{path}}}")
+
+
+def wait_for_domid_other_than(stack: Stack, domid: int, reason: str = "Running") -> int:
+    """Wait until it runs as another domain; each `kubectl wait` returns at a change, so this asks at changes only."""
+    host, _ = where(stack)
+    host.until(f'[ "$(xl domid {XL_NAME} 2>/dev/null || echo {domid})" != {domid} ]', 120)
+    new = int(host.ssh(f"xl domid {XL_NAME}").stdout)
+    stack.wait("xd", NAME, f"jsonpath={{.status.domid}}={new}")
+    stack.wait_reason(NAME, reason)
+    return new
+
+
+def events(stack: Stack) -> set[str]:
+    found = json.loads(stack.kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
+    return {e["reason"] for e in found if e["regarding"].get("name") == NAME}
+
+
+def test_the_demo(stack: Stack) -> None:
+    demo(stack)
+    stack.kubectl("delete", "-f", str(ROOT / "examples/tiny/domains.yaml"), "--timeout=180s")
+    for host in stack.hosts:
+        assert "tiny" not in host.xl_list()
+        assert not [f for f in host.files("/srv/shared") if f.startswith(".kubexen")]
+        stack.kubectl("uncordon", host.name)
+
+
+@pytest.mark.usefixtures("clean")
+def test_status_tells_what_xl_list_tells(stack: Stack) -> None:
+    host, domid = up(stack)
+    row = next(line.split() for line in host.ssh("xl list").stdout.splitlines() if line.startswith(XL_NAME))
+    shown = stack.get("xd", NAME)["status"]
+    assert (str(shown["domid"]), shown["memory"]["current"], str(shown["cpu"]["online"])) == (row[1], "128Mi", row[3])
+    assert domid == int(row[1])
+    assert shown["state"].replace("r", "-").replace("b", "-") == row[4].replace("r", "-").replace("b", "-")
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_guest_that_powers_off_stays_off_until_it_is_started(stack: Stack) -> None:
+    host, _ = up(stack)
+    host.guest_run(XL_NAME, "poweroff")
+    stack.wait_reason(NAME, "PoweredOff")
+    assert XL_NAME not in host.ssh("xl list").stdout
+    stack.apply({"apiVersion": "kubexen.dev/v1alpha1", "kind": "XenAction", "metadata": {"name": "start"},
+                 "spec": {"domainName": NAME, "action": "Start"}})
+    stack.wait_reason(NAME, "Running")
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_guest_that_reboots_comes_back(stack: Stack) -> None:
+    host, domid = up(stack)
+    host.guest_run(XL_NAME, "reboot")
+    wait_for_domid_other_than(stack, domid)
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_crash_is_restarted_or_not_as_the_spec_says(stack: Stack) -> None:
+    host, domid = up(stack, onCrash="restart")
+    host.guest_run(XL_NAME, "echo c > /proc/sysrq-trigger")
+    wait_for_domid_other_than(stack, domid)
+    stack.kubectl("patch", "xd", NAME, "--type=merge", "-p", '{"spec": {"onCrash": "preserve"}}')
+    host.guest_wait(XL_NAME, "guest up", count=2)
+    host.guest_run(XL_NAME, "echo c > /proc/sysrq-trigger")
+    stack.wait_reason(NAME, "Crashed")
+    assert status(stack, "state")[3:5] == "sc"
+
+
+@pytest.mark.usefixtures("clean")
+def test_what_was_done_by_hand_is_seen_and_brought_back(stack: Stack) -> None:
+    host, domid = up(stack)
+    host.ssh(f"xl pause {XL_NAME}")
+    host.until(f"! xl list {XL_NAME} | grep -q -- '--p'", 60)
+    stack.wait_reason(NAME, "Running")
+    host.ssh(f"xl destroy {XL_NAME}")
+    wait_for_domid_other_than(stack, domid)
+    refused = host.ssh(f"virsh -c xen:///system undefine {XL_NAME}", check=False)
+    assert refused.returncode != 0  # domains are transient: libvirt keeps nothing that could be taken away
+    assert "DestroyedByHand" in events(stack)
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_running_domain_survives_every_process_of_ours(stack: Stack) -> None:
+    host, domid = up(stack)
+    host.kill_agent()
+    stack.controller.stop(kill=True)
+    host.ssh("systemctl restart libvirtd")
+    stack.start_controller()
+    stack.kubectl("patch", "xd", NAME, "--type=merge", "-p", '{"spec": {"memory": {"size": "160Mi"}}}')
+    stack.wait("xd", NAME, "jsonpath={.status.memory.current}=160Mi")
+    assert where(stack)[1] == domid
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_host_that_rebooted_starts_its_domains_again(stack: Stack) -> None:
+    host, _ = up(stack)
+    before = status(stack, "bootID")
+    host.reboot()
+    boot = host.boot_id
+    stack.wait("xd", NAME, f"jsonpath={{.status.bootID}}={boot}")
+    stack.wait_reason(NAME, "Running")
+    assert boot != before
+    assert "HostRebooted" in events(stack)
