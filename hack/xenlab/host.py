@@ -30,7 +30,7 @@ AGENT = "kubexen-agent.service"
 # smap=off: TCG of QEMU < 9.1 faults on a ring-3 IRET under SMAP, which kills a PV dom0.
 # rdtscp=off: guests then need no tsc_mode setting.
 EMULATED_CPU = "max,smap=off,rdtscp=off"
-READY = "systemctl start libvirtd.service {share} && virsh -q -c xen:///system version >/dev/null"
+READY = "until systemctl start libvirtd.service {share}; do sleep 1; done && virsh -q -c xen:///system version >/dev/null"
 
 
 class HostError(RuntimeError):

@@ -1,6 +1,7 @@
-"""The control plane that all tests of this folder share, and what each test makes on it and leaves nothing of.
+"""What all tests of this folder share, and what each test makes on it and leaves nothing of.
 
-`cluster` is for the session: a test works in a namespace and on nodes of its own, and puts back what it stops.
+`cluster` is a bare control plane: a test works in a namespace and on nodes of its own, and puts back what it stops.
+`stack` is a whole Kubexen on two simulated hosts, with a control plane of its own; a test works in its `tenant`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,13 @@ from typing import Any
 import pytest
 
 from hack.cluster import Cluster
+from hack.stack.stack import Stack
+from tests.cluster import manifests
+from tests.cluster.tenant import PATIENCE, Tenant
 
 AddNode = Callable[..., str]
+FULL_LOOK = 5.0
+"""Seconds between two looks of an agent at everything."""
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +53,41 @@ def add_node(cluster: Cluster) -> Iterator[AddNode]:
         cluster.delete_node(name)
 
 
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Controller, agents and two hosts, set up by an administrator; a host that falls silent is NotReady after 10 s."""
+    stack = Stack(tmp_path_factory.mktemp("stack") / "state", "sim", nodes=2, full_look=FULL_LOOK, grace_period=10)
+    try:
+        stack.start()
+        stack.apply(*manifests.environment())
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+def tenant(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Tenant]:
+    """An empty namespace of the stack. At the end all of it goes, and every node takes pods again."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"kubexen.dev/test": request.node.originalname[:63].rstrip("_")}
+    stack.cluster.add_namespace(name, labels)
+    tenant = Tenant(stack, name)
+    yield tenant
+    for host in stack.hosts:
+        tenant.cordon(host.name, False)
+    stack.cluster.api.delete(f"/api/v1/namespaces/{name}")
+    stack.cluster.api.wait_gone(f"/api/v1/namespaces/{name}", PATIENCE)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails because a part of the cluster has died says so."""
+    """A test that fails because a part of the cluster has died says so; one on the stack shows what its parts say."""
     report = yield
-    cluster = getattr(item, "funcargs", {}).get("cluster")
+    used = getattr(item, "funcargs", {})
+    stack = used.get("stack") or getattr(used.get("tenant"), "stack", None)
+    cluster = stack.cluster if isinstance(stack, Stack) else used.get("cluster")
     if report.failed and isinstance(cluster, Cluster):
         report.sections += [(f"{name} does not run", tail) for name, tail in cluster.ended().items()]
+    if report.failed and isinstance(stack, Stack):
+        report.sections.append(("the stack", stack.logs(40)))
     return report

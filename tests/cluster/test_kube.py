@@ -387,8 +387,8 @@ async def first_event(api: Api, namespace: str, version: str) -> Object:
 
 
 def restart_api_server(cluster: Any) -> None:
-    cluster.stop("kube-apiserver")
-    cluster.start("kube-apiserver")
+    cluster.stop_component("kube-apiserver")
+    cluster.start_component("kube-apiserver")
 
 
 # Writing

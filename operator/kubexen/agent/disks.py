@@ -55,12 +55,24 @@ class Disks:
             raise Problem(
                 "DiskLost", f"XenDisk {disk.metadata.name!r}: its data is not in pool {disk.spec.pool!r} on this host; "
                 "bring it back (is the pool mounted?), it is not made anew", retry_after=10)
-        if entry.source is None or disk.status.data is DiskData.PRESENT:
+        if disk.status.data is DiskData.PRESENT:
+            return None
+        if not self._storage.exists(str(directory(entry.pool))):
+            raise Problem(
+                "PoolUnusable", f"XenDisk {disk.metadata.name!r} spec.pool: the directory of pool {disk.spec.pool!r} is not "
+                f"there on host {self._node}; ask an administrator to make or mount it", retry_after=30)
+        if entry.source is None:
             return None
         field = f"XenDisk {disk.metadata.name!r} spec.source.file"
         path = pool_file(entry.source, field, refs)
         in_pool = str(directory(refs.pools[entry.source.pool]))
-        return await asyncio.to_thread(self._storage.file, path, in_pool, field)
+        source = await asyncio.to_thread(self._storage.file, path, in_pool, field)
+        length = source.stat().st_size
+        if disk.spec.size is not None and disk.spec.size < length:
+            raise Problem(
+                Reason.INVALID_SPEC, f"XenDisk {disk.metadata.name!r} spec.size is {disk.spec.size} and its source has "
+                f"{Quantity(length)}: raise it to at least that", stalled=True)
+        return source
 
     async def _claim(self, domain: XenDomain, disk: XenDisk, size: int) -> None:
         status = disk.status

@@ -31,6 +31,7 @@ from kubexen.kube.errors import Conflict, NotFound
 from kubexen.kube.events import EventRecorder
 from kubexen.kube.kinds import XENDISKS, XENDOMAINS
 from kubexen.kube.resources import NAMESPACES, Object
+from kubexen.plan import affinity
 from kubexen.plan import domain as planning
 from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
 from kubexen.plan.placement import Event
@@ -40,7 +41,7 @@ from kubexen.plan.resolve import References, config, directory, domain_uuid, res
 logger = logging.getLogger(__name__)
 
 SAMPLES_EVERY = 60.0
-"""Seconds between two writes that tell nothing but r and b."""
+"""Seconds between two writes that tell nothing but r and b, or that a device's frontend has connected."""
 
 STEPS = 6
 """Steps in one pass; more are left to the next."""
@@ -55,7 +56,7 @@ class Domains:
         self._api, self._host, self._boot_id, self._events = api, host, boot_id, events
         self._store, self._pools, self._networks = store, pools, networks
         self._disks, self._storage, self._bridges = disks, storage, bridges
-        self._newest: dict[str, Object] = {}  # answers to our own writes, until the store has them
+        self._newest: dict[str, Object] = {}  # read or written by ourselves, until the store has it
         self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
         self._asked: dict[str, datetime] = {}  # by uuid: when it was last asked to shut down
         self._wrote: dict[str, float] = {}  # by key: when its status was last written
@@ -70,6 +71,8 @@ class Domains:
         except InvalidObject as error:
             logger.warning("%s: %s", key, error)
             return 30.0
+        if self._host.is_busy(domain_uuid(domain)):
+            return 1.0  # a call that did not answer may still start it: its absence proves nothing now
         await self._host.look()
         plan = await self._plan(domain)
         for _ in range(STEPS):
@@ -112,8 +115,11 @@ class Domains:
         except NotFound:
             return None
         fresh = XenDomain.parse(document)
-        same = fresh.metadata.uid == domain.metadata.uid and fresh.status.node_name == self._host.node
-        return fresh if same else None
+        if fresh.metadata.uid != domain.metadata.uid or fresh.status.node_name != self._host.node:
+            return None
+        document["metadata"].pop("managedFields", None)
+        self._newest[domain.key] = document
+        return fresh
 
     async def _plan(self, domain: XenDomain) -> planning.Plan:
         state = self._state(domain)
@@ -222,6 +228,8 @@ class Domains:
                 )
         for interface in resolved.interfaces:
             self._bridges.check(interface.network.spec.bridge, interface.network.metadata.name)
+        if domain.spec.cpu.affinity:
+            affinity.check(domain, self._host.node, (await self._host.info()).cpus)
         missing = [i.name for i in domain.spec.interfaces if i.name not in domain.status.mac_addresses]
         if missing:
             raise Problem(Reason.STARTING, f"The new interface {missing[0]} gets its MAC address at the next placement: "
@@ -254,7 +262,7 @@ class Domains:
             )
 
     async def _save(self, domain: XenDomain, plan: planning.Plan) -> float | None:
-        """Write the status if it says something new; a mere r or b only once in a while."""
+        """Write the status if it says something new; mere samples only once in a while."""
         new, old = planning.owned(plan.status), planning.owned(domain.status)
         if new == old:
             return plan.requeue_after
@@ -269,11 +277,7 @@ class Domains:
                 manager=AGENT_MANAGER, subresource="status",
             )
         except Conflict:
-            fresh = await self._fresh(domain)
-            if fresh is not None:
-                self._newest[domain.key] = await self._api.get(
-                    XENDOMAINS, domain.metadata.name, domain.metadata.namespace
-                )
+            await self._fresh(domain)
             return 0.02
         except NotFound:
             return None
@@ -284,7 +288,11 @@ class Domains:
 
 
 def _without_samples(status: dict[str, Any]) -> dict[str, Any]:
+    """Without what a healthy guest changes by itself: r and b, and how far its frontends are."""
     result = dict(status)
+    for devices in ("disks", "interfaces"):
+        result[devices] = [{k: v for k, v in device.items() if k != "backendState"}
+                           for device in status.get(devices) or ()]
     result["state"] = "".join("-" if letter in "rb" else letter for letter in status.get("state") or "")
     result["flags"] = [flag for flag in status.get("flags") or () if flag not in ("running", "blocked")]
     return result

@@ -49,6 +49,7 @@ class Host:
         self._samples: dict[str, deque[str]] = {}
         self._settled: dict[str, str] = {}
         self._hint = asyncio.Event()
+        self._tickets = self._newest = 0
 
     async def call(self, function: Callable[..., T], *arguments: object, about: str = "",
                    timeout: float = CALL_SECONDS, **options: object) -> T:
@@ -61,7 +62,7 @@ class Host:
             HypervisorError: TimedOut when there was no answer in time (the call may still end), Busy while such a
                 call has not ended, or the driver's own.
         """
-        if about and about in self._running and not self._running[about].done():
+        if about and self.is_busy(about):
             raise Busy(f"an earlier call on domain {about} has not come back")
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, lambda: function(*arguments, **options))
@@ -73,12 +74,21 @@ class Host:
             future.add_done_callback(lambda done: done.exception())
             raise TimedOut(f"{function.__name__}: no answer in {timeout:.0f} s") from None
 
+    def is_busy(self, uuid: str) -> bool:
+        """Whether a call on this domain is under way, be it one that was given up: nobody knows what it will have done."""
+        return uuid in self._running and not self._running[uuid].done()
+
     async def info(self) -> HostInfo:
         return await self.call(self.hypervisor.host)
 
     async def look(self) -> Mapping[str, DomainState]:
         """The newest picture of all domains, by uuid."""
+        self._tickets += 1
+        ticket = self._tickets
         found = await self.call(self.hypervisor.domains)
+        if ticket < self._newest:
+            return self.domains  # looks overlap: one that began earlier must not hide what a later one has seen
+        self._newest = ticket
         now = datetime.now(UTC)
         domains = {state.uuid: dataclasses.replace(state, flags=self._settle(state)) for state in found}
         ended = {(s.uuid, s.domid) for s in found if s.flags.shutdown}

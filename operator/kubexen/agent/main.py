@@ -36,6 +36,7 @@ from kubexen.kube.resources import Object
 logger = logging.getLogger("kubexen.agent")
 
 WORKERS = 4
+SETTLE_SECONDS = 2.0
 
 
 def main() -> None:
@@ -147,6 +148,9 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
         for store in (pool_store, network_store, domain_store):
             await store.synced.wait()
         await host.looked.wait()
+        # A start that an agent asked for before it died may not be visible yet: wait before absence is believed.
+        await asyncio.sleep(SETTLE_SECONDS)
+        await host.look()
         for state in host.domains.values():
             changed(state)
         logger.info("%s: %d domains here, %d bound", node, len(host.domains), len(domain_store.store))

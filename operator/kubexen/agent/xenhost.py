@@ -109,18 +109,17 @@ class HostReporter:
             kernel=os.uname().release,
             cpus=HostCpus(physical=info.cpus, nodes=info.nodes, cores_per_socket=info.cores_per_socket,
                           threads_per_core=info.threads_per_core),
-            memory=HostMemory(total=Quantity.from_kib(info.total_memory_kib), free=Quantity.from_kib(info.free_memory_kib),
-                              for_guests=Quantity.from_kib(max(guests, 0))),
+            memory=HostMemory(total=_mib(info.total_memory_kib), free=_mib(info.free_memory_kib), for_guests=_mib(guests)),
             scheduler=info.scheduler,
             capabilities=sorted(str(c) for c in self._host.hypervisor.capabilities),
             driver=info.driver,
             flags_source=info.flags_source,
             toolstack={"libvirt" if not info.driver.startswith("sim") else "simulator": info.toolstack_version},
             domains=sum(1 for s in domains.values() if s.owner is not None),
-            unmanaged=[ForeignDomain(name=s.name, domid=s.domid, uuid=s.uuid, memory=Quantity.from_kib(s.memory_kib),
+            unmanaged=[ForeignDomain(name=s.name, domid=s.domid, uuid=s.uuid, memory=_mib(s.memory_kib),
                                      vcpus=s.vcpus) for s in sorted(unmanaged, key=lambda s: s.name)],
             orphaned=[OrphanedDomain(namespace=s.owner.namespace, name=s.owner.name, uid=s.owner.uid, uuid=s.uuid,
-                                     memory=Quantity.from_kib(s.memory_kib), vcpus=s.vcpus)
+                                     memory=_mib(s.memory_kib), vcpus=s.vcpus)
                       for s in sorted(orphaned, key=lambda s: s.name) if s.owner],
             pools=[self._pool(pool) for _, pool in sorted(self._pools().items())],
             networks=[self._network(network) for _, network in sorted(self._networks().items())],
@@ -140,6 +139,11 @@ class HostReporter:
         ready = self._bridges.exists(network.spec.bridge)
         return HostNetwork(name=network.metadata.name, ready=ready,
                            message="" if ready else f"there is no bridge {network.spec.bridge!r}")
+
+
+def _mib(kib: int) -> Quantity:
+    """Whole MiB, as xl info and xl list show them."""
+    return Quantity.from_mib(max(kib, 0) // 1024)
 
 
 def _without_counters(document: dict[str, Any]) -> dict[str, Any]:

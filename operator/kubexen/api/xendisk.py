@@ -12,7 +12,7 @@ from kubexen.api.base import SpecModel, StatusModel, rules, unchangeable
 from kubexen.api.fields import ObjectName
 from kubexen.api.kind import AGE, MESSAGE, REASON, STATUS_DEFAULT, Column, ConditionedStatus, KindInfo, Resource
 from kubexen.api.quantity import Quantity
-from kubexen.api.xendomain import PoolFile
+from kubexen.api.xendomain import MAX_AMOUNT, PoolFile
 
 
 class DiskFormat(StrEnum):
@@ -48,6 +48,10 @@ class XenDiskSpec(SpecModel):
             (
                 "!has(self.size) || quantity(string(self.size)).compareTo(quantity('1Mi')) >= 0",
                 "size must be at least 1Mi; a number without a unit is bytes, so write 10Gi, not 10",
+            ),
+            (
+                f"!has(self.size) || quantity(string(self.size)).compareTo(quantity('{MAX_AMOUNT}')) <= 0",
+                f"size must be at most {MAX_AMOUNT}",
             ),
         )
     )

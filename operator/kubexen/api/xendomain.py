@@ -25,6 +25,8 @@ from kubexen.api.kind import (
 from kubexen.api.quantity import Quantity
 
 MIN_MEMORY = "1Mi"
+MAX_AMOUNT = "1Pi"
+"""Of memory and of a disk; what lies far beyond cannot be counted in bytes."""
 
 
 class PowerState(StrEnum):
@@ -183,6 +185,10 @@ class Memory(SpecModel):
             (
                 f"quantity(string(self.size)).compareTo(quantity('{MIN_MEMORY}')) >= 0",
                 f"size must be at least {MIN_MEMORY}; a number without a unit is bytes, so write 512Mi, not 512",
+            ),
+            (
+                f"quantity(string(has(self.max) ? self.max : self.size)).compareTo(quantity('{MAX_AMOUNT}')) <= 0",
+                f"size and max must be at most {MAX_AMOUNT}",
             ),
         )
     )

@@ -11,12 +11,13 @@ from typing import Any
 
 from kubexen.api.base import InvalidObject
 from kubexen.api.names import DOMAIN_LABEL
+from kubexen.api.xenaction import Act, ActionPhase
 from kubexen.api.xendisk import XenDisk
 from kubexen.api.xendomain import XenDomain
 from kubexen.api.xenhost import XenHost
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
-from kubexen.kube.kinds import XENDISKS, XENDOMAINS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS
+from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.resources import NAMESPACES, PODS, Object, Resource, key_of
 from kubexen.plan.anchor import Anchor, is_owned, observe
 from kubexen.plan.resolve import References, domain_uuid
@@ -35,6 +36,15 @@ class Cache:
         self._by_uuid: dict[str, set[str]] = {}
         self._by_disk: dict[str, set[str]] = {}
         self._anchors: dict[str, set[str]] = {}  # domain key -> pod keys
+        self._orphans: dict[str, set[str]] = {}  # domain uid -> hosts
+        self._starts: dict[str, set[str]] = {}  # domain key -> XenActions Start that run
+        self._held: dict[str, set[str]] = {}  # domain uid -> disks
+        self._by_reference: dict[str, tuple[dict[str, set[str]], Callable[[Object], set[str]]]] = {
+            PODS.plural: (self._anchors, _anchored),
+            XENHOSTS.plural: (self._orphans, _orphaned),
+            XENACTIONS.plural: (self._starts, _started),
+            XENDISKS.plural: (self._held, _holder),
+        }
         self._lost: set[str] = set()
         self._listeners: list[Change] = []
 
@@ -79,11 +89,12 @@ class Cache:
             listener(res, key, old, new)
 
     def _index(self, res: Resource, key: str, old: Object | None, new: Object | None) -> None:
-        if res is PODS:
-            for pod, add in ((old, False), (new, True)):
-                name = pod and pod["metadata"].get("labels", {}).get(DOMAIN_LABEL)
-                if pod and name:
-                    _put(self._anchors, f"{pod['metadata']['namespace']}/{name}", key, add=add)
+        found = self._by_reference.get(res.plural)
+        if found is not None:
+            index, values = found
+            for obj, add in ((old, False), (new, True)):
+                for value in values(obj) if obj is not None else ():
+                    _put(index, value, key, add=add)
         elif res is XENDOMAINS:
             before = self._domains.pop(key, None)
             self._invalid.pop(key, None)
@@ -155,10 +166,15 @@ class Cache:
 
     def found_on(self, uid: str) -> str | None:
         """The host that runs a domain of this uid without being bound to it."""
-        for name, host in self.all(XENHOSTS).items():
-            if any(o.get("uid") == uid for o in host.get("status", {}).get("orphaned") or ()):
-                return name
-        return None
+        return min(self._orphans.get(uid, ()), default=None)
+
+    def start_requested(self, key: str) -> bool:
+        """Whether a XenAction Start of the domain runs."""
+        return key in self._starts
+
+    def disks_held(self, uid: str) -> frozenset[str]:
+        """The disks that the domain of this uid has claimed."""
+        return frozenset(self._held.get(uid, ()))
 
     def is_lost(self, node: str) -> bool:
         """Whether the node was last seen not ready and its agent silent."""
@@ -182,6 +198,26 @@ class _Parsed(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _anchored(pod: Object) -> set[str]:
+    name = pod["metadata"].get("labels", {}).get(DOMAIN_LABEL)
+    return {f"{pod['metadata']['namespace']}/{name}"} if name else set()
+
+
+def _orphaned(host: Object) -> set[str]:
+    return {o["uid"] for o in host.get("status", {}).get("orphaned") or () if o.get("uid")}
+
+
+def _started(action: Object) -> set[str]:
+    running = action.get("status", {}).get("phase") == ActionPhase.RUNNING
+    name = action["spec"].get("domainName")
+    return {f"{action['metadata']['namespace']}/{name}"} if running and action["spec"].get("action") == Act.START else set()
+
+
+def _holder(disk: Object) -> set[str]:
+    uid = (disk.get("status", {}).get("usedBy") or {}).get("uid")
+    return {uid} if uid else set()
 
 
 def _version(obj: Object) -> int:

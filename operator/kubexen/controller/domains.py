@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from kubexen.api.conditions import Reason
 from kubexen.api.names import ANCHOR_FINALIZER, ANCHOR_READINESS_GATE, CONTROLLER_MANAGER, DOMAIN_FINALIZER
-from kubexen.api.xenaction import Act, ActionPhase
 from kubexen.api.xendomain import XenDomain
 from kubexen.controller.cache import Cache
-from kubexen.controller.nodes import node_state
+from kubexen.controller.nodes import largest, node_state
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from kubexen.kube.events import EventRecorder
-from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS
+from kubexen.kube.kinds import XENDISKS, XENDOMAINS
 from kubexen.kube.resources import NAMESPACES, PODS, Object
 from kubexen.plan import placement
 from kubexen.plan.addresses import assign
+from kubexen.plan.anchor import Anchor
 from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, SetGate, World
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import domain_uuid, resolve
@@ -49,7 +50,7 @@ class DomainReconciler:
             await self._add_finalizer(domain)
             return 0.0
         anchors = self._cache.anchors(domain)
-        plan = placement.plan(domain, anchors, self._look(domain), datetime.now(UTC))
+        plan = placement.plan(domain, anchors, self._look(domain, anchors), datetime.now(UTC))
         try:
             if plan.status is not None:
                 await self._write(domain, plan)
@@ -66,7 +67,7 @@ class DomainReconciler:
 
     # --- looking
 
-    def _look(self, domain: XenDomain) -> World:
+    def _look(self, domain: XenDomain, anchors: Sequence[Anchor]) -> World:
         problem: Problem | None = None
         macs: dict[str, str] = dict(domain.status.mac_addresses)
         only_node = None
@@ -84,9 +85,10 @@ class DomainReconciler:
             node=node_state(self._cache, domain.status.node_name or ""),
             only_node=only_node,
             namespace_deleting=bool(namespace.get("metadata", {}).get("deletionTimestamp")),
-            start_requested=self._start_requested(domain),
+            start_requested=self._cache.start_requested(domain.key),
             found_on=self._cache.found_on(domain.metadata.uid),
             anchor_refused=self._refused.get(domain.key, ""),
+            largest=largest(self._cache) if any(anchor.unschedulable for anchor in anchors) else None,
         )
 
     def _check_uuid(self, domain: XenDomain) -> None:
@@ -105,15 +107,6 @@ class DomainReconciler:
             ):
                 return key
         return None
-
-    def _start_requested(self, domain: XenDomain) -> bool:
-        return any(
-            action["spec"].get("domainName") == domain.metadata.name
-            and action["metadata"]["namespace"] == domain.metadata.namespace
-            and action["spec"].get("action") == Act.START
-            and action.get("status", {}).get("phase") == ActionPhase.RUNNING
-            for action in self._cache.all(XENACTIONS).values()
-        )
 
     # --- doing
 
@@ -154,8 +147,9 @@ class DomainReconciler:
         try:
             pod = await self._api.create(PODS, manifest, domain.metadata.namespace)
         except (Forbidden, Invalid) as error:
+            told = self._refused.get(domain.key) == error.message
             self._refused[domain.key] = error.message
-            return REFUSED_AGAIN
+            return REFUSED_AGAIN if told else 0.0  # at once, to tell the user
         self._created[domain.key] = (time.monotonic(), count + 1)
         self._refused.pop(domain.key, None)
         self._cache.put(PODS, pod)
@@ -197,14 +191,14 @@ class DomainReconciler:
 
     async def _release_disks(self, domain: XenDomain) -> None:
         """A domain that is gone for good holds no disk."""
-        for key, disk in list(self._cache.all(XENDISKS).items()):
-            holder = disk.get("status", {}).get("usedBy") or {}
-            if disk["metadata"]["namespace"] == domain.metadata.namespace and holder.get("uid") == domain.metadata.uid:
-                patch = {"metadata": {"resourceVersion": disk["metadata"]["resourceVersion"]},
-                         "status": {"usedBy": None}}
-                name = key.partition("/")[2]
-                answer = await self._api.merge(XENDISKS, name, patch, domain.metadata.namespace, subresource="status")
-                self._cache.put(XENDISKS, answer)
+        for key in self._cache.disks_held(domain.metadata.uid):
+            namespace, _, name = key.partition("/")
+            disk = self._cache.get(XENDISKS, key)
+            if disk is None or namespace != domain.metadata.namespace:
+                continue
+            patch = {"metadata": {"resourceVersion": disk["metadata"]["resourceVersion"]}, "status": {"usedBy": None}}
+            answer = await self._api.merge(XENDISKS, name, patch, namespace, subresource="status")
+            self._cache.put(XENDISKS, answer)
 
     async def _refresh(self, domain: XenDomain) -> None:
         """Our picture was older than the server's: take the server's."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from kubexen.api.names import MEMORY_RESOURCE, VCPUS_RESOURCE
 from kubexen.controller.cache import Cache
 from kubexen.kube.client import Api
 from kubexen.kube.errors import NotFound
@@ -14,6 +15,7 @@ from kubexen.kube.resources import LEASES, NODES
 from kubexen.plan.capacity import Held, capacity
 from kubexen.plan.placement import NodeState
 from kubexen.plan.resolve import memory_request
+from kubexen.plan.unplaced import Largest
 
 logger = logging.getLogger(__name__)
 
@@ -88,3 +90,10 @@ def node_state(cache: Cache, name: str) -> NodeState:
         fenced=(host is not None and host.fenced)
         or (cache.is_lost(name) and any(t["key"] == OUT_OF_SERVICE for t in spec.get("taints") or ())),
     )
+
+
+def largest(cache: Cache) -> Largest:
+    """The most memory and the most vCPUs that a node offers for anchors, as the scheduler sees it."""
+    nodes = [node.get("status", {}).get("allocatable", {}) for node in cache.all(NODES).values()]
+    memory, vcpus = (max((int(n.get(name) or 0) for n in nodes), default=0) for name in (MEMORY_RESOURCE, VCPUS_RESOURCE))
+    return Largest(memory, vcpus)

@@ -1,6 +1,7 @@
 """MAC addresses: the user's own, or one derived from the object's uid and the interface's name, so that it stays.
 
-The controller assigns them, in the write that binds a domain; it alone sees all domains, so it alone can settle collisions.
+The controller assigns them, in the write that binds a domain; it alone sees all domains, so it alone can settle
+collisions.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ def assign(domain: XenDomain, owner: Callable[[str], str | None]) -> Mapping[str
         owner: tells which other domain (namespace/name) holds an address, if one does.
 
     Raises:
-        Problem: a user's address belongs to another domain (MacTaken).
+        Problem: a user's address belongs to another domain, or none is free (MacTaken).
     """
     given = domain.status.mac_addresses
+    chosen = {interface.mac for interface in domain.spec.interfaces}
     result: dict[str, str] = {}
     for interface in domain.spec.interfaces:
         if interface.mac:
@@ -50,7 +52,11 @@ def assign(domain: XenDomain, owner: Callable[[str], str | None]) -> Mapping[str
         kept = given.get(interface.name)
         if kept in candidates:
             candidates.insert(0, kept)
-        result[interface.name] = next(
-            mac for mac in candidates if not owner(mac) and mac not in result.values()
-        )
+        free = (mac for mac in candidates if mac not in chosen and mac not in result.values() and not owner(mac))
+        mac = next(free, None)
+        if mac is None:
+            raise Problem(
+                Reason.MAC_TAKEN, f"spec.interfaces[{interface.name}]: no MAC address is free; give one", stalled=True
+            )
+        result[interface.name] = mac
     return result

@@ -29,6 +29,9 @@ IMAGE = "registry.k8s.io/pause:3.10"
 
 LIVE = ("Pending", "Running")
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
 
 @dataclass(frozen=True)
 class Anchor:
@@ -113,7 +116,7 @@ def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str =
             "runAsNonRoot": True, "runAsUser": 65535, "runAsGroup": 65535, "seccompProfile": {"type": "RuntimeDefault"},
         },
         "readinessGates": [{"conditionType": ANCHOR_READINESS_GATE}],
-        "affinity": _with_node_terms(dict(spec.affinity or {}), terms),
+        "affinity": _affinity(spec.affinity or {}, terms),
         "tolerations": [
             *(toleration.to_dict() for toleration in spec.tolerations),
             {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
@@ -142,15 +145,12 @@ def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str =
     if spec.priority_class_name:
         pod["priorityClassName"] = spec.priority_class_name
     if spec.topology_spread_constraints:
-        pod["topologySpreadConstraints"] = [
-            {"matchLabelKeys": [DOMAIN_LABEL], **constraint.to_dict()}
-            for constraint in spec.topology_spread_constraints
-        ]
+        pod["topologySpreadConstraints"] = [constraint.to_dict() for constraint in spec.topology_spread_constraints]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "generateName": f"{domain.metadata.name[:50]}-anchor-",
+            "generateName": f"{domain.metadata.name[:50].rstrip('-.')}-anchor-",
             "namespace": domain.metadata.namespace,
             "labels": {**domain.metadata.labels, DOMAIN_LABEL: domain.metadata.name},
             "finalizers": [ANCHOR_FINALIZER],
@@ -169,15 +169,42 @@ def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str =
     }
 
 
+def _affinity(given: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
+    """The user's affinity with what we add to it."""
+    try:
+        return _with_own_anchors_apart(_with_node_terms(given, fields))
+    except (AttributeError, TypeError, ValueError):
+        return given  # no affinity of a Pod's: the API server says so when the anchor is made
+
+
+def _with_own_anchors_apart(affinity: dict[str, Any]) -> dict[str, Any]:
+    """No anti-affinity to the domain's own anchors: the second one of a move may stand near the first."""
+    if not affinity.get("podAntiAffinity"):
+        return affinity
+    anti = dict(affinity["podAntiAffinity"])
+    if required := anti.get(REQUIRED):
+        anti[REQUIRED] = [_apart(term) for term in required]
+    if preferred := anti.get(PREFERRED):
+        anti[PREFERRED] = [{**entry, "podAffinityTerm": _apart(entry["podAffinityTerm"])} for entry in preferred
+                           if "podAffinityTerm" in entry]
+    return {**affinity, "podAntiAffinity": anti}
+
+
+def _apart(term: dict[str, Any]) -> dict[str, Any]:
+    if not term.get("labelSelector"):  # it selects nothing, and Kubernetes refuses the keys then
+        return term
+    return {**term, "mismatchLabelKeys": [*term.get("mismatchLabelKeys", ()), DOMAIN_LABEL]}
+
+
 def _with_node_terms(affinity: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
     """The user's affinity with requirements on the node's name added to each of its terms (terms are alternatives)."""
     if not fields:
         return affinity
     node = dict(affinity.get("nodeAffinity") or {})
-    required = dict(node.get("requiredDuringSchedulingIgnoredDuringExecution") or {})
+    required = dict(node.get(REQUIRED) or {})
     terms = required.get("nodeSelectorTerms") or [{}]
     required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), *fields]} for term in terms]
-    node["requiredDuringSchedulingIgnoredDuringExecution"] = required
+    node[REQUIRED] = required
     return {**affinity, "nodeAffinity": node}
 
 

@@ -1,7 +1,8 @@
 """What a node offers the scheduler: kubexen.dev/memory-mib and kubexen.dev/vcpus, from its XenHost.
 
-Published by the controller on the Node. The scheduler counts anchors, not domains, so the figure is put right for domains
-whose anchors it does not count (lost ones), and for those that it counts twice (a fresh anchor beside the old one).
+Published by the controller on the Node. The scheduler counts anchors, not domains, so the figure is put right for
+domains whose anchors it does not count (lost ones), and for those that it counts twice (a fresh anchor beside the old
+one).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A domain on its host: the agent's decisions about one XenDomain that is bound to its node.
 
-The agent calls `plan` with the object, what the hypervisor shows and the time, carries out the one step that comes back,
-looks again and asks again. A step that starts or destroys is taken only on an object read afresh.
+The agent calls `plan` with the object, what the hypervisor shows and the time, carries out the one step that comes
+back, looks again and asks again. A step that starts or destroys is taken only on an object read afresh.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONDITIONS = (ConditionType.DOMAIN_READY, ConditionType.RESTART_REQUIRED)
 FIRST_BACKOFF = 10.0
 LONGEST_BACKOFF = 300.0
 FORGET_AFTER = 600.0
-"""Seconds of running after which earlier restarts count no more. The backoff doubles from the first to the longest."""
+"""Seconds from one crash to the next after which earlier ones count no more. The backoff doubles up to the longest."""
 
 ASK_AGAIN = 10.0
 """Seconds after which a guest that was asked to shut down is asked again (it may have been booting)."""
@@ -94,12 +94,15 @@ class Host:
     boot_id: str
 
 
+NO_DEVICES = Devices()
+
+
 @dataclass(frozen=True)
 class Observed:
-    """The domain on this host; `state` None: it is not here. `blocked` is the settled sample of r and b."""
+    """The domain on this host; `state` None: it is not here."""
 
     state: DomainState | None
-    devices: Devices = Devices()
+    devices: Devices = NO_DEVICES
     ended_at: datetime | None = None  # since when it has the flag `s`
     asked_at: datetime | None = None  # when it was last asked to shut down
 
@@ -162,6 +165,14 @@ def _differences(old: Any, new: Any, path: str) -> list[str]:
     return [] if old == new else [path]
 
 
+def _has_ended(state: DomainState) -> bool:
+    return state.flags.shutdown or state.flags.crashed  # libxc shows a crash as `c` alone
+
+
+def _how(reason: str) -> Reason:
+    return Reason.POWERED_OFF if reason in (ShutdownReason.POWEROFF, ShutdownReason.REBOOT) else Reason.CRASHED
+
+
 class _Pass:
     def __init__(
         self, domain: XenDomain, seen: Observed, host: Host, problem: Problem | None, now: datetime
@@ -177,10 +188,11 @@ class _Pass:
 
     def run(self) -> Plan:
         given_up = self.status.released is not None and self.status.released == self.status.anchor_uid
-        if given_up and self.state is None:
+        if given_up and self.state is None and self.status.domid is None:
             return Plan(self.status)
         if not given_up and self.status.released is not None:  # another anchor: a new life
             self.next.released = self.next.last_exit = self.next.restarts = self.next.stopping = None
+            self.status = self.next.model_copy()
         self._show()
         if is_leaving(self.domain) or given_up:
             self._leave()
@@ -189,7 +201,7 @@ class _Pass:
         elif self.state.flags.dying:
             self._ready(False, Reason.STOPPING, "Xen is taking the domain apart.")
             self.requeue = 0.5
-        elif self.state.flags.shutdown:
+        elif _has_ended(self.state):
             self._ended(self.state)
         else:
             self._alive(self.state)
@@ -227,6 +239,8 @@ class _Pass:
 
     def _leave(self) -> None:
         if self.state is None:
+            if self.status.released != self.status.anchor_uid:
+                self.next.last_exit = None  # it goes because it has to, however an earlier life of it ended
             self.next.released = self.status.anchor_uid
             self.next.stopping = None
             self.next.boot_id = None
@@ -236,7 +250,7 @@ class _Pass:
             return
         if self.state.flags.dying:
             self.requeue = 0.5
-        elif self.state.flags.shutdown:
+        elif _has_ended(self.state):
             self.step = Destroy(self.state.uuid, self.state.domid)
         else:
             self._shut_down(self.state)
@@ -254,22 +268,26 @@ class _Pass:
             )
             return
         asked = self.seen.asked_at
-        if asked is None or (self.now - asked).total_seconds() >= ASK_AGAIN:
+        wait = 0.0 if asked is None else ASK_AGAIN - (self.now - asked).total_seconds()
+        if wait <= 0:
             if state.flags.paused:  # a paused guest cannot hear
                 self.step = Unpause(state.uuid)
                 self.requeue = 0.1
                 return
             self.step = Shutdown(state.uuid)
             self.events.append(Event("ShuttingDown", f"Asked the guest to shut down; {left:.0f} s left"))
-        self.requeue = min(left, ASK_AGAIN)
+            wait = ASK_AGAIN
+        self.requeue = min(left, wait)
 
     # --- it should be here and is not
 
     def _absent(self) -> None:
         ended = self.next.last_exit
-        if ended is not None and self._action(ShutdownReason(ended.reason)) is LifecycleAction.DESTROY:
+        if ended is not None and self._action(ended.reason) is LifecycleAction.DESTROY:
             self.next.released = self.status.anchor_uid
-            self._ready(False, Reason.POWERED_OFF, f"The guest ended ({ended.reason}).")
+            self._ready(False, _how(ended.reason), f"The guest ended ({ended.reason}).")
+            return
+        if ended is not None and self.status.boot_id == self.host.boot_id and self._left_to_host(ended):
             return
         if self.status.domid is not None and self.status.stopping is None and self.status.last_exit is None:
             if self.status.boot_id not in (None, self.host.boot_id):
@@ -277,11 +295,18 @@ class _Pass:
                                          warning=True))
             else:
                 self.events.append(
-                    Event("DestroyedByHand", "Somebody destroyed the domain on its host; starting it again", warning=True)
+                    Event("DestroyedByHand", "Somebody destroyed the domain on its host; starting it again",
+                          warning=True)
                 )
         self._start()
 
     def _start(self) -> None:
+        if self.status.stopping is not None:
+            # Said before the start: it was the domain that is gone that was asked to shut down, not the one to come.
+            self.next.stopping = None
+            self._ready(False, Reason.STARTING, f"Starting on {self.host.node}.")
+            self.requeue = 0.0
+            return
         wait = self._backoff()
         if wait > 0:
             self._ready(False, Reason.CRASH_LOOP, f"It ended {self._restarts().count} times in a row; "
@@ -293,7 +318,6 @@ class _Pass:
             self.requeue = self.problem.retry_after
         else:
             self._ready(False, Reason.STARTING, f"Starting on {self.host.node}.")
-        self.next.stopping = None
         self.step = Start()
 
     def _restarts(self) -> Restarts:
@@ -301,7 +325,8 @@ class _Pass:
 
     def _delay(self) -> float:
         count = self._restarts().count
-        return 0.0 if count < 2 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (count - 2))
+        doublings = min(count - 2, 16)  # a loop that goes on for days must not overflow a float
+        return 0.0 if count < 2 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**doublings)
 
     def _backoff(self) -> float:
         """Seconds until the next start; the first restart is at once."""
@@ -311,59 +336,67 @@ class _Pass:
     # --- it is here and has ended
 
     def _ended(self, state: DomainState) -> None:
-        reason = state.shutdown_reason or ShutdownReason.UNKNOWN
+        """What follows is told before the destroy: a crash of ours in between must not make it 'destroyed by hand'."""
+        reason = state.shutdown_reason or (ShutdownReason.CRASH if state.flags.crashed else ShutdownReason.UNKNOWN)
         if self.status.stopping is not None:  # we asked for it, and then the spec changed its mind
-            self._again(state, "It was shutting down", count=False)
+            self._destroy_to_restart(state, "It was shutting down", warning=False)
             return
-        ended = self.seen.ended_at or self.now
-        if reason is ShutdownReason.REBOOT and self.domain.spec.on_reboot is LifecycleAction.RESTART:
-            left = REBOOT_PATIENCE - (self.now - ended).total_seconds()
-            if left > 0:
-                self._ready(False, Reason.RESTARTING, "The guest reboots.")
-                self.requeue = left
-                return
-        action = self._action(reason)
-        if action is LifecycleAction.PRESERVE:
-            self.next.last_exit = self._exit(reason)
-            self._ready(False, Reason.CRASHED if reason is ShutdownReason.CRASH else Reason.POWERED_OFF,
-                        f"The guest ended ({reason}) and is kept as it is, as the spec asks. To start it again: "
+        if reason is ShutdownReason.SUSPEND:
+            self._ready(False, Reason.SUSPENDED, "Somebody on its host saves its memory; it is left alone meanwhile.")
+            return
+        told = self._told(state, reason)
+        exit_ = told or Exit(reason=str(reason), time=(self.seen.ended_at or self.now).replace(microsecond=0))
+        self.next.last_exit = exit_
+        action, why = self._action(reason), f"The guest ended ({reason})"
+        if action is LifecycleAction.RESTART and self._left_to_host(exit_):
+            return
+        if action not in (LifecycleAction.RESTART, LifecycleAction.DESTROY):
+            self._ready(False, _how(reason), f"{why} and is kept as it is ({action}). To start it again: "
                         "powerState Halted and back to Running.")
+        elif told is None:
+            if action is LifecycleAction.RESTART and reason is not ShutdownReason.REBOOT:
+                self._count()
+            self._ready(False, Reason.RESTARTING if action is LifecycleAction.RESTART else _how(reason), f"{why}.")
+            self.requeue = 0.0
         elif action is LifecycleAction.RESTART:
-            self._again(state, f"The guest ended ({reason})", count=reason is not ShutdownReason.REBOOT)
-            self.next.last_exit = self._exit(reason)
+            self._destroy_to_restart(state, why, warning=reason is not ShutdownReason.REBOOT)
         else:
-            # Said before the destroy: a crash of ours in between must not turn it into 'destroyed by hand'.
-            self.next.last_exit = self._exit(reason)
-            if self.status.last_exit == self.next.last_exit:
-                self.step = Destroy(state.uuid, state.domid)
-            else:
-                self.requeue = 0.0
-            self._ready(False, Reason.POWERED_OFF, f"The guest ended ({reason}).")
+            self.step = Destroy(state.uuid, state.domid)
+            self._ready(False, _how(reason), f"{why}.")
 
-    def _exit(self, reason: ShutdownReason) -> Exit:
-        """How it ended, with a time that stays the same over passes."""
-        old = self.status.last_exit
-        ended = (self.seen.ended_at or self.now).replace(microsecond=0)
-        if old is not None and old.reason == reason and self.status.stopping is None and old.time >= ended:
-            return old
-        return Exit(reason=str(reason), time=ended)
+    def _told(self, state: DomainState, reason: ShutdownReason) -> Exit | None:
+        """What the status says already of the end of this very incarnation."""
+        before = self.status
+        same = (before.domid, before.boot_id) == (state.domid, self.host.boot_id)
+        return before.last_exit if same and before.last_exit and before.last_exit.reason == reason else None
 
-    def _again(self, state: DomainState, why: str, *, count: bool) -> None:
+    def _left_to_host(self, ended: Exit) -> bool:
+        """Whether the host is given time to carry out a guest's reboot, as it does by itself."""
+        if ended.reason != ShutdownReason.REBOOT or self.domain.spec.on_reboot is not LifecycleAction.RESTART:
+            return False
+        left = REBOOT_PATIENCE - (self.now - ended.time).total_seconds()
+        if left > 0:
+            self._ready(False, Reason.RESTARTING, "The guest reboots.")
+            self.requeue = left
+        return left > 0
+
+    def _destroy_to_restart(self, state: DomainState, why: str, *, warning: bool) -> None:
         self.step = Destroy(state.uuid, state.domid)
-        if count:
-            restarts = self._restarts()
-            fresh = restarts.last is None or (self.now - restarts.last).total_seconds() > FORGET_AFTER
-            self.next.restarts = Restarts(count=1 if fresh else restarts.count + 1, last=self.now.replace(microsecond=0))
-        self.events.append(Event("Restarting", f"{why}; starting it again", warning=count))
+        self.events.append(Event("Restarting", f"{why}; starting it again", warning=warning))
         self._ready(False, Reason.RESTARTING, f"{why}; starting it again.")
 
-    def _action(self, reason: ShutdownReason) -> LifecycleAction:
+    def _count(self) -> None:
+        """One more restart in a row."""
+        restarts = self._restarts()
+        fresh = restarts.last is None or (self.now - restarts.last).total_seconds() > FORGET_AFTER
+        self.next.restarts = Restarts(count=1 if fresh else restarts.count + 1, last=self.now.replace(microsecond=0))
+
+    def _action(self, reason: str) -> LifecycleAction:
         spec = self.domain.spec
-        if reason is ShutdownReason.POWEROFF:
-            return spec.on_poweroff
-        if reason is ShutdownReason.REBOOT:
-            return spec.on_reboot
-        return spec.on_crash
+        by_reason: dict[str, LifecycleAction] = {
+            ShutdownReason.POWEROFF: spec.on_poweroff, ShutdownReason.REBOOT: spec.on_reboot,
+        }
+        return by_reason.get(reason, spec.on_crash)
 
     # --- it is here and lives
 

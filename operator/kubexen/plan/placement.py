@@ -1,10 +1,11 @@
 """Where a domain is, and may be: the controller's decisions about one XenDomain and its anchors.
 
-A domain is *unbound* (status.nodeName empty: no node may run it) or *bound* to a node by an anchor. It is bound when an anchor
-runs, and unbound or bound elsewhere only after the node's agent gave that anchor up (status.released), or the node was fenced.
+A domain is *unbound* (status.nodeName empty: no node may run it) or *bound* to a node by an anchor. It is bound when an
+anchor runs, and unbound or bound elsewhere only after the node's agent gave that anchor up (status.released), or the
+node was fenced.
 
-The controller calls `plan` with what it sees and carries out what comes back: first the status, in one write that carries
-the resourceVersion it was decided on, then the steps. Each pass may be the first after a crash: nothing is remembered.
+The controller calls `plan` with what it sees and carries out what comes back: first the status, in one write that
+carries the resourceVersion it was decided on, then the steps. Each pass may be the first after a crash: nothing is remembered.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from kubexen.api.xendomain import EvictionStrategy, PowerState, XenDomain
 from kubexen.plan import anchor as anchors_
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.problem import Problem
+from kubexen.plan.unplaced import Largest, explain
 
 CONDITIONS = (
     ConditionType.READY,
@@ -35,6 +37,11 @@ PATIENCE = 2.0
 """Seconds that an anchor may take before the status says what it waits for: a quick start costs no such write."""
 
 POWERED_OFF = "poweroff"
+
+ORDERLY = (POWERED_OFF, "reboot")
+"""Ends that a guest chose: to stay off after one of them is as the spec asks."""
+
+LONGEST_CAUSE = 1024
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class World:
     start_requested: bool = False  # a XenAction Start waits
     found_on: str | None = None  # a host that runs a domain of this uid although it is not bound there
     anchor_refused: str = ""  # why the API server refused the last anchor (quota, admission)
+    largest: Largest | None = None  # what the largest node offers; needed where an anchor finds no node
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ def plan(domain: XenDomain, anchors: Sequence[Anchor], world: World, now: dateti
 def wants_up(domain: XenDomain, world: World) -> bool:
     """Whether the domain is to be on a node at all."""
     leaving = domain.deleting or world.namespace_deleting
-    return not leaving and domain.spec.power_state in (PowerState.RUNNING, PowerState.PAUSED)
+    return not leaving and domain.spec.power_state is not PowerState.HALTED
 
 
 class _Pass:
@@ -128,7 +136,7 @@ class _Pass:
         self.domain, self.anchors, self.world, self.now = domain, anchors, world, now
         self.status = domain.status
         self.next = domain.status.model_copy(deep=True)
-        self.next.observed_generation = domain.metadata.generation
+        self.generation = domain.metadata.generation  # what is acted upon: on a node, what its agent has seen
         self.next.selector = f"{DOMAIN_LABEL}={domain.metadata.name}"
         self.steps: list[Step] = []
         self.events: list[Event] = []
@@ -143,6 +151,7 @@ class _Pass:
             self._bound()
         else:
             self._unbound()
+        self.next.observed_generation = self.generation
         if self.domain.deleting and not self.next.node_name and not self.anchors:
             return Plan(None, (DropFinalizer(),) if DOMAIN_FINALIZER in self.domain.metadata.finalizers else ())
         changed = owned(self.next) != owned(self.status) and not self.quiet
@@ -177,6 +186,7 @@ class _Pass:
         self._end(a for a in self.anchors if a is not chosen)
         if chosen is None:
             self._create(only=self.world.only_node or "")
+            self._tell_of_failed()
         elif chosen.running:
             self._bind(chosen)
         else:
@@ -189,21 +199,27 @@ class _Pass:
         self.next.mac_addresses = dict(self.world.mac_addresses)
         self._set(ConditionType.SCHEDULED, True, Reason.SCHEDULED, f"The anchor {anchor.name} runs on {anchor.node}.")
         self._not_ready(Reason.STARTING, f"Starting on {anchor.node}.")
+        self._no_live_migration()  # said with the binding, so that it costs no write of its own
         self.events.append(Event("Scheduled", f"Bound to {anchor.node} by anchor {anchor.name}"))
+
+    def _tell_of_failed(self) -> None:
+        """A node refused the anchor, and may do so again: not a quick start any more."""
+        failed = next((a for a in self.anchors if a.phase not in anchors_.LIVE and not a.deleting), None)
+        if failed is None or self.world.anchor_refused:
+            return
+        self.quiet = False
+        message = f"The anchor {failed.name} ended on {failed.node or 'no node'} before it ran; another one is made."
+        self._set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_NODE, message)
+        self._not_ready(Reason.WAITING_FOR_NODE, message)
 
     def _waiting(self, anchor: Anchor) -> None:
         """An anchor that does not run yet: the status says so only when it takes longer."""
-        if not anchor.unschedulable and anchors_.age(anchor, self.now) < PATIENCE:
+        left = PATIENCE - anchors_.age(anchor, self.now)
+        if not anchor.unschedulable and left > 0:
             self.quiet = self.next.off == self.status.off
-            self.requeue = PATIENCE
+            self.requeue = left
             return
-        if anchor.unschedulable:
-            memory = "Insufficient kubexen.dev/memory-mib" in anchor.unschedulable
-            reason = Reason.WAITING_FOR_MEMORY if memory else Reason.WAITING_FOR_NODE
-            message = f"No node takes it: {anchor.unschedulable}"
-        else:
-            reason = Reason.WAITING_FOR_NODE
-            message = f"Waiting for anchor {anchor.name} to run" + (f" on {anchor.node}." if anchor.node else ".")
+        reason, message = explain(self.domain, anchor, self.world.largest)
         self._set(ConditionType.SCHEDULED, False, reason, message)
         self._not_ready(reason, message)
 
@@ -217,13 +233,21 @@ class _Pass:
         elif self.next.off.reason == POWERED_OFF:
             self._set(
                 ConditionType.READY, True, Reason.POWERED_OFF,
-                "The guest powered itself off. To start it: a XenAction Start, or powerState Halted and back to Running.",
+                "The guest powered itself off. "
+                "To start it: a XenAction Start, or powerState Halted and back to Running.",
+            )
+        elif self.next.off.reason in ORDERLY:
+            self._set(
+                ConditionType.READY, True, Reason.POWERED_OFF,
+                f"The guest ended ({self.next.off.reason}) and stays off, as the spec asks. "
+                "To start it: a XenAction Start, or powerState Halted and back to Running.",
             )
         else:
-            self._set(
-                ConditionType.READY, False, Reason.CRASHED,
+            self._not_ready(
+                Reason.CRASHED,
                 f"The guest ended ({self.next.off.reason}) and the spec says destroy. "
                 "To start it: a XenAction Start, or powerState Halted and back to Running.",
+                stalled=True,
             )
 
     # --- bound: the node's agent holds the domain until it has given the anchor up
@@ -233,9 +257,9 @@ class _Pass:
         current = next((a for a in self.anchors if a.uid == self.status.anchor_uid), None)
         others = [a for a in self.anchors if a is not current]
         given_up = bool(self.status.released) and self.status.released == self.status.anchor_uid
-        fenced = self.status.move is not None and self.status.move.phase is MovePhase.FENCED
-        if given_up or fenced:
-            self._leave(current, others)
+        phase = self.status.move.phase if self.status.move else None
+        if given_up or phase is MovePhase.FENCED:
+            self._leave(others)
             return
         if self.world.node.fenced:
             self._move(MovePhase.FENCED, cause="the node was fenced")
@@ -244,24 +268,36 @@ class _Pass:
         if not self.up:
             self._let_go(node, others)
             return
-        if current is None or not (current.live or current.deleting and current.counted):
+        agent = self._agent()
+        if agent is not None and agent.observed_generation is not None:
+            self.generation = min(self.generation, agent.observed_generation)
+        if phase is MovePhase.RELEASING:
+            pass  # the agent is at it, whatever becomes of the anchor meanwhile
+        elif current is None or not (current.live or (current.deleting and current.counted)):
             self._anchor_lost(current, others, node)
         elif current.deleting:
             self._evict(current, others, node)
         else:
             self._stay(others)
-        self._report(node, current)
+        self._report(node, current, agent)
 
-    def _leave(self, current: Anchor | None, others: Sequence[Anchor]) -> None:
+    def _agent(self) -> Condition | None:
+        """What the agent says of the domain; None: nothing yet.
+
+        `released` names an earlier anchor until an agent takes up the new one: all it said is of an earlier life.
+        """
+        return None if self.status.released else find(self.status.conditions, ConditionType.DOMAIN_READY)
+
+    def _leave(self, others: Sequence[Anchor]) -> None:
         """The node has given it up: bind it to the anchor that waits elsewhere, or unbind it."""
         exit_ = self.status.last_exit
         if self.up and self.status.move is None and exit_ is not None:
             self.next.off = exit_  # it ended by itself, and stays off
             self.up = False
             ended = "powered itself off" if exit_.reason == POWERED_OFF else f"ended ({exit_.reason})"
-            self.events.append(Event("DomainEnded", f"The guest {ended}", warning=exit_.reason != POWERED_OFF))
+            self.events.append(Event("DomainEnded", f"The guest {ended}", warning=exit_.reason not in ORDERLY))
         waiting = next((a for a in others if a.running and a.node != self.status.node_name), None)
-        if self.up and waiting is not None and self.world.problem is None:
+        if self.up and waiting is not None and self.world.problem is None and not self.world.found_on:
             self._bind(waiting)
         else:
             self.next.node_name = None
@@ -269,12 +305,13 @@ class _Pass:
             self.next.move = None
             self.next.replicas = 0
             if self.up:
-                self._not_ready(Reason.WAITING_FOR_NODE, "Released by its node; a place is looked for.")
+                message = f"{self.status.node_name} has let it go; a place is looked for."
+                self._set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_NODE, message)
+                self._not_ready(Reason.WAITING_FOR_NODE, message)
             else:
                 self._settled()
         kept = waiting if self.up else None
         self._end(a for a in self.anchors if a is not kept)
-        del current
 
     def _let_go(self, node: str, others: Sequence[Anchor]) -> None:
         """It is to be off: the agent reads that from the object, but cannot see that the namespace goes."""
@@ -294,14 +331,11 @@ class _Pass:
             self.next.move = None
         if self.next.move is None:
             self._end(others)
-        self._set(ConditionType.MIGRATABLE, False, Reason.NOT_IMPLEMENTED,
-                  "It leaves its node by a restart; live migration is not built yet.")
+        self._no_live_migration()
 
     def _evict(self, current: Anchor, others: Sequence[Anchor], node: str) -> None:
         """Somebody asked for the anchor's end: find another place first, and let go of this one only then."""
         move = self.status.move
-        if move is not None and move.phase is MovePhase.RELEASING:
-            return  # the agent is at it
         cause = current.disruption or "its anchor was deleted"
         elsewhere = [a for a in others if a.live and a.node != node]
         here = next((a for a in others if a.live and a.node == node), None)
@@ -309,11 +343,11 @@ class _Pass:
             if here.running:
                 self.next.anchor_uid = here.uid
                 self.next.move = None
-                self._end([current, *elsewhere])
+                self._end(a for a in self.anchors if a is not here)
                 self.events.append(Event("EvictionTakenBack", f"{node} takes pods again: the domain stays"))
             return
         if move is not None and move.cause.startswith(CORDONED) and not self.world.node.cordoned:
-            self._end(elsewhere)
+            self._end(others)
             self.steps.append(CreateAnchor(anchors_.manifest(self.domain, on=node)))
             return
         if move is None:
@@ -327,7 +361,7 @@ class _Pass:
         elif self.world.problem is not None:
             self._nowhere(f"it could not start again: {self.world.problem.message}")
         elif not elsewhere:
-            self._end(a for a in others)
+            self._end(others)
             self._create(off=node, only=self.world.only_node or "")
         elif (place := next((a for a in elsewhere if a.running), None)) is not None:
             self._move(MovePhase.RELEASING, cause=move.cause if move else cause, target=place.node)
@@ -346,7 +380,9 @@ class _Pass:
         """The pod is gone or ended, the domain is not: make it again where the domain is."""
         here = next((a for a in others if a.live and a.node == node), None)
         self._end(a for a in (current, *others) if a is not None and a is not here)
-        if here is None:
+        if here is None and not self.world.node.exists:
+            pass  # a pod bound to a Node that is gone would be collected at once
+        elif here is None:
             self.events.append(
                 Event("AnchorLost", f"The anchor is gone; the domain runs on. Making it again on {node}", warning=True)
             )
@@ -357,14 +393,13 @@ class _Pass:
 
     # --- what a user reads
 
-    def _report(self, node: str, current: Anchor | None) -> None:
+    def _report(self, node: str, current: Anchor | None, agent: Condition | None) -> None:
         """Ready from what the agent says, for a domain that is bound and wanted."""
-        agent = find(self.status.conditions, ConditionType.DOMAIN_READY)
         self.next.replicas = int(agent is not None and agent.is_true)
         if self.world.node.lost:
             self._lost(node)
             return
-        if agent is None or self.status.domid is None and agent.reason == Reason.RELEASED:
+        if agent is None:
             self._not_ready(Reason.STARTING, f"Starting on {node}.")
         else:
             self._follow(agent)
@@ -373,9 +408,15 @@ class _Pass:
             self.steps.append(SetGate(current.name, current.uid, ready))
 
     def _follow(self, agent: Condition) -> None:
-        wanted = Reason.PAUSED if self.domain.spec.power_state is PowerState.PAUSED else Reason.RUNNING
-        if agent.is_true and agent.reason == wanted:
+        power, problem = self.domain.spec.power_state, self.world.problem
+        wanted = Reason.PAUSED if power is PowerState.PAUSED else Reason.RUNNING
+        if power is PowerState.SUSPENDED and problem is not None:  # not built: it runs on
+            self._not_ready(problem.reason, problem.message, stalled=problem.stalled)
+        elif agent.is_true and agent.reason == wanted:
             self._set(ConditionType.READY, True, wanted, agent.message)
+            self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
+        elif agent.reason == Reason.POWERED_OFF:  # as its spec asks: kept as it is, or about to be given up
+            self._set(ConditionType.READY, True, Reason.POWERED_OFF, agent.message)
             self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
         elif agent.is_true:
             self._not_ready(Reason.PAUSING if wanted == Reason.PAUSED else Reason.RESUMING, agent.message)
@@ -400,6 +441,10 @@ class _Pass:
             self._set(ConditionType.RECONCILING, True, reason, message)
             self._drop(ConditionType.STALLED)
 
+    def _no_live_migration(self) -> None:
+        self._set(ConditionType.MIGRATABLE, False, Reason.NOT_IMPLEMENTED,
+                  "It leaves its node by a restart; live migration is not built yet.")
+
     # --- small hands
 
     def _create(self, *, off: str = "", only: str = "") -> None:
@@ -411,6 +456,7 @@ class _Pass:
             else:
                 self._not_ready(reason, f"The anchor pod was refused: {self.world.anchor_refused}", stalled=not quota)
         elif not off:
+            self._not_ready(Reason.WAITING_FOR_NODE, "A place is looked for.")
             self.quiet = self.next.off == self.status.off and self.status.node_name is None
         self.steps.append(CreateAnchor(anchors_.manifest(self.domain, only=only, off=off)))
 
@@ -419,11 +465,11 @@ class _Pass:
 
     def _move(self, phase: MovePhase, *, cause: str, target: str | None = None) -> None:
         uid = self.status.move.uid if self.status.move else (self.status.anchor_uid or "")
-        self.next.move = Move(uid=uid, phase=phase, cause=cause, target=target)
+        self.next.move = Move(uid=uid, phase=phase, cause=cause[:LONGEST_CAUSE], target=target)
 
     def _set(self, type_: ConditionType, status: bool, reason: str, message: str) -> None:
         self.next.conditions = set_condition(
-            self.next.conditions, type_, status, reason, message, self.domain.metadata.generation, self.now
+            self.next.conditions, type_, status, reason, message, self.generation, self.now
         )
 
     def _drop(self, *types: ConditionType) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class Problem(Exception):
     """`reason` becomes the condition's reason, `message` says what to do.
+
+    Not frozen, as other plain data is: contextlib writes the __traceback__ of an exception that passes through.
 
     Attributes:
         stalled: only a person can mend it; otherwise it is tried again by itself.

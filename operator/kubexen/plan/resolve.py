@@ -19,6 +19,7 @@ from kubexen.api.xendomain import DomainType, LifecycleAction, PoolFile, XenDoma
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor import port
+from kubexen.plan import affinity
 from kubexen.plan.problem import Problem
 
 RESERVED = ".kubexen"
@@ -89,6 +90,7 @@ def resolve(domain: XenDomain, refs: References) -> Resolved:
     direct = domain.spec.boot.direct
     if direct is None:
         raise Problem(Reason.INVALID_SPEC, "spec.boot: give direct", stalled=True)
+    affinity.check(domain)
     kernel = pool_file(direct.kernel, "spec.boot.direct.kernel", refs)
     initrd = pool_file(direct.initrd, "spec.boot.direct.initrd", refs) if direct.initrd else ""
     return Resolved(
@@ -117,7 +119,12 @@ def pool(name: str, field: str, refs: References) -> XenStoragePool:
             retry_after=30,
         )
     if missing := notimplemented(found.spec):
-        raise Problem(Reason.NOT_IMPLEMENTED, f"{field}: XenStoragePool {name!r} has {', '.join(missing)}", stalled=True)
+        raise Problem(
+            Reason.NOT_IMPLEMENTED,
+            f"{field}: XenStoragePool {name!r} has {', '.join(missing)}, which this version does not carry out yet; "
+            "use another pool",
+            stalled=True,
+        )
     return found
 
 
@@ -136,7 +143,12 @@ def network(name: str, field: str, refs: References) -> XenNetwork:
             retry_after=30,
         )
     if missing := notimplemented(found.spec):
-        raise Problem(Reason.NOT_IMPLEMENTED, f"{field}: XenNetwork {name!r} has {', '.join(missing)}", stalled=True)
+        raise Problem(
+            Reason.NOT_IMPLEMENTED,
+            f"{field}: XenNetwork {name!r} has {', '.join(missing)}, which this version does not carry out yet; "
+            "use another network",
+            stalled=True,
+        )
     return found
 
 
@@ -150,8 +162,14 @@ def directory(found: XenStoragePool) -> PurePosixPath:
 def pool_file(file: PoolFile, field: str, refs: References) -> str:
     """The host path of an administrator's file. Never one of Kubexen's own: those are other tenants' disks."""
     path = PurePosixPath(file.file)
-    if path.is_absolute() or ".." in path.parts or path.parts[:1] == (RESERVED,):
-        raise Problem(Reason.INVALID_SPEC, f"{field}.file: {file.file!r} is no path of a file in a pool", stalled=True)
+    # RESERVED at any depth: one pool's directory may lie in another's.
+    if not path.parts or path.is_absolute() or ".." in path.parts or RESERVED in path.parts:
+        raise Problem(
+            Reason.INVALID_SPEC,
+            f"{field}.file: {file.file!r} is no path of an administrator's file in the pool "
+            f"({RESERVED} is Kubexen's own); name a file that an administrator put there",
+            stalled=True,
+        )
     return str(directory(pool(file.pool, f"{field}.pool", refs)) / path)
 
 
@@ -173,9 +191,17 @@ def _disks(domain: XenDomain, refs: References) -> tuple[ResolvedDisk, ...]:
         if found.deleting:
             raise Problem(Reason.DISK_NOT_FOUND, f"{field}: XenDisk {entry.disk!r} is being deleted", retry_after=30)
         if any(other.disk.metadata.uid == found.metadata.uid for other in result):
-            raise Problem(Reason.DISK_IN_USE, f"{field}: XenDisk {entry.disk!r} stands in the list twice", stalled=True)
+            raise Problem(
+                Reason.DISK_IN_USE, f"{field}: XenDisk {entry.disk!r} stands in the list twice; take one entry out",
+                stalled=True,
+            )
         if missing := notimplemented(found.spec):
-            raise Problem(Reason.NOT_IMPLEMENTED, f"XenDisk {entry.disk!r}: {', '.join(missing)}", stalled=True)
+            raise Problem(
+                Reason.NOT_IMPLEMENTED,
+                f"{field}: XenDisk {entry.disk!r} has {', '.join(missing)}, which this version does not carry out yet; "
+                "use another disk",
+                stalled=True,
+            )
         holder = found.status.used_by
         if holder and holder.uid != domain.metadata.uid:
             raise Problem(
@@ -246,8 +272,9 @@ def domain_name(domain: XenDomain) -> str:
 def memory_request(domain: XenDomain) -> int:
     """MiB that the domain takes from its host: its maximum, and Xen's own structures for it.
 
-    libxl reckons 1 MiB a domain and 8 KiB a vCPU and MiB/128 for page tables of a PVH guest (libxl_get_required_shadow_memory).
+    libxl reckons 256 pages (1 MiB) a vCPU and two pages (8 KiB) a MiB for page tables of a PVH guest
+    (libxl_get_required_shadow_memory); 1 MiB more is for what Xen keeps for any domain.
     """
     mib = -(-domain.spec.memory.maximum // MIB)
-    overhead = 1 + -(-domain.spec.cpu.maximum * 256 // 1024) + -(-mib // 128)
+    overhead = 1 + domain.spec.cpu.maximum + -(-mib // 128)
     return mib + overhead

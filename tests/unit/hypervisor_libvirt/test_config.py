@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubexen.hypervisor.drivers.libvirt.config import METADATA_URI, from_xml, parse_metadata, to_xml
+from kubexen.hypervisor.drivers.libvirt.config import METADATA_URI, from_xml, parse_affinity, parse_metadata, to_xml
 from kubexen.hypervisor.errors import InvalidConfig
 from kubexen.hypervisor.port import DiskConfig, DomainConfig, DomainType, InterfaceConfig, Owner
 from tests.unit.hypervisor_libvirt.builders import config, fresh
@@ -144,3 +144,17 @@ def test_frozen_fields_are_all_carried() -> None:
         *("uuid", "name", "owner", "type", "kernel", "vcpus", "max_vcpus", "memory_kib", "max_memory_kib", "initrd"),
         *("cmdline", "affinity", "weight", "cap", "disks", "interfaces", "restart_on_reboot", "note"),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [("0", {0}), ("0-3,5,^1", {0, 2, 3, 5}), (" 1 , 2", {1, 2}), ("^1,1", {1}), ("1,^1", set()), ("3-1", set())],
+)
+def test_affinity(text: str, cpus: set[int]) -> None:
+    assert parse_affinity(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "0,,1", "^1-2", "1.5", "1;2", "all", "999999"])
+def test_what_is_no_affinity(text: str) -> None:
+    with pytest.raises(InvalidConfig, match="affinity"):
+        parse_affinity(text)

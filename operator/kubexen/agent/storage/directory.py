@@ -34,6 +34,10 @@ class Directory:
         """Where this process sees a path of the host."""
         return self._root / host_path.lstrip("/")
 
+    def exists(self, pool: str) -> bool:
+        """Whether the pool's directory is there."""
+        return self.local(pool).is_dir()
+
     def space(self, pool: str) -> Space:
         """Raises OSError where the pool's directory is not there."""
         usage = shutil.disk_usage(self.local(pool))
@@ -55,7 +59,11 @@ class Directory:
             ) from None
         inside = real.is_relative_to(real_base) and not real.is_relative_to(real_base / RESERVED)
         if not inside or not real.is_file():
-            raise Problem(Reason.FILE_NOT_FOUND, f"{field}: {host_path} is no regular file of the pool", retry_after=30)
+            raise Problem(
+                Reason.FILE_NOT_FOUND,
+                f"{field}: {host_path} is no regular file inside the pool, links followed; put the file itself there",
+                retry_after=30,
+            )
         return path
 
     def size(self, host_path: str) -> int | None:

@@ -21,6 +21,7 @@ DEFAULT_CAP = 0
 # libvirt's words for a domain's type: the machine, and the operating system type.
 _TYPES = {DomainType.PV: ("xenpv", "linux"), DomainType.PVH: ("xenpvh", "xenpvh")}
 
+_CPUS = re.compile(r"(?P<out>\^)?(?P<first>\d{1,5})(?:(?<!\^)-(?P<last>\d{1,5}))?")
 _NOT_A_LINE = re.compile("[^\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOT_A_TEXT = re.compile("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -106,6 +107,25 @@ def from_xml(xml: str) -> DomainConfig:
         )
     except (ET.ParseError, KeyError, ValueError) as error:
         raise InvalidConfig(f"not a domain of ours: {error!r}") from error
+
+
+def parse_affinity(text: str) -> set[int]:
+    """The CPUs of a cpuset as libvirt reads it: numbers and ranges in order, ^ takes one out again.
+
+    Raises:
+        InvalidConfig: not a cpuset.
+    """
+    cpus: set[int] = set()
+    for part in text.split(","):
+        match = _CPUS.fullmatch(part.strip())
+        if match is None:
+            raise InvalidConfig(f"affinity {text!r}: {part.strip()!r} is neither a CPU nor a range of them")
+        first, last = int(match["first"]), int(match["last"] or match["first"])
+        if match["out"]:
+            cpus.discard(first)
+        else:
+            cpus.update(range(first, last + 1))
+    return cpus
 
 
 def parse_metadata(xml: str) -> tuple[Owner, str] | None:

@@ -54,6 +54,9 @@ class Connection:
             if isinstance(ours, Unreachable):
                 self._drop(conn)
             raise ours from error
+        except Unreachable:
+            self._drop(conn)
+            raise
 
     def close(self) -> None:
         self._closed.set()

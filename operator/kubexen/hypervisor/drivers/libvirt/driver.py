@@ -82,7 +82,7 @@ class LibvirtDriver:
         self._platform.check(config)
         weighted = (config.weight, config.cap) != (DEFAULT_WEIGHT, DEFAULT_CAP)
         with self._connection.calls(f"create {config.name}") as conn:
-            domain = self._platform.create(conn, xml, paused=paused or weighted)
+            domain = self._platform.create(conn, config, xml, paused=paused or weighted)
             try:
                 if weighted:
                     self._platform.set_weight(domain, config)

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 
 import libvirt
 
-from kubexen.hypervisor.drivers.libvirt.config import from_xml
+from kubexen.hypervisor.drivers.libvirt.config import from_xml, parse_affinity
 from kubexen.hypervisor.drivers.libvirt.connection import Connection
 from kubexen.hypervisor.drivers.libvirt.devices import devices_of
 from kubexen.hypervisor.drivers.libvirt.flags import FlagsProbe, LibvirtProbe, XcProbe, XlProbe
 from kubexen.hypervisor.drivers.libvirt.host import host_by_libvirt, host_by_xc, host_by_xl
+from kubexen.hypervisor.drivers.libvirt.libxllog import LibxlLog
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands, LowLevel, Xen
+from kubexen.hypervisor.drivers.libvirt.mapping import translate
 from kubexen.hypervisor.errors import InvalidConfig, NoMemory
 from kubexen.hypervisor.port import (
     BackendState,
@@ -47,7 +49,7 @@ class Platform(Protocol):
     def check(self, config: DomainConfig) -> None:
         """What can be told before a start. Errors: InvalidConfig, NoMemory."""
 
-    def create(self, conn: Any, xml: str, *, paused: bool) -> Any:
+    def create(self, conn: Any, config: DomainConfig, xml: str, *, paused: bool) -> Any:
         """Start it; a virDomain."""
 
     def set_weight(self, domain: Any, config: DomainConfig) -> None:
@@ -70,6 +72,7 @@ class XenPlatform:
     capabilities = frozenset(Capability)
 
     def __init__(self, connection: Connection) -> None:
+        self._log = LibxlLog()
         self._look: Callable[[], HostInfo]
         self._xen: Xen
         self.probe: FlagsProbe
@@ -90,7 +93,8 @@ class XenPlatform:
         return self._xen.read(f"/local/domain/{domid}/name") or f"domain-{domid}"
 
     def check(self, config: DomainConfig) -> None:
-        """libxl's own answer to each of these is 'failed to create new domain', with the cause in a log file."""
+        """libxl's own answer to these comes late, says little, or never: without its file a disk's backend just does not
+        connect, and an affinity to CPUs that are not there is dropped (both seen on libvirt 9.0, Xen 4.17)."""
         for what, path in [("kernel", config.kernel), ("initrd", config.initrd)]:
             if path and not Path(path).is_file():
                 raise InvalidConfig(f"{what}: no file {path}")
@@ -103,12 +107,19 @@ class XenPlatform:
         for interface in config.interfaces:
             if not (NETWORK_DEVICES / interface.bridge / "bridge").is_dir():
                 raise InvalidConfig(f"interface {interface.mac}: no bridge {interface.bridge}")
-        need, free = needed_kib(config), self.host().free_memory_kib
+        host = self.host()
+        if config.affinity and not parse_affinity(config.affinity) & set(range(host.cpus)):
+            raise InvalidConfig(f"affinity {config.affinity!r}: the host's CPUs are 0-{host.cpus - 1}")
+        need, free = needed_kib(config), host.free_memory_kib
         if need > free:
             raise NoMemory(f"{config.name} needs {need // 1024} MiB, Xen has {free // 1024} MiB free")
 
-    def create(self, conn: Any, xml: str, *, paused: bool) -> Any:
-        return conn.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+    def create(self, conn: Any, config: DomainConfig, xml: str, *, paused: bool) -> Any:
+        begin = self._log.end()
+        try:
+            return conn.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+        except libvirt.libvirtError as error:
+            raise translate(error, f"create {config.name}", self._log.since(begin)) from error
 
     def set_weight(self, domain: Any, config: DomainConfig) -> None:
         domain.setSchedulerParameters({"weight": config.weight, "cap": config.cap})
@@ -148,7 +159,7 @@ class LibvirtPlatform:
         if need > total:
             raise NoMemory(f"{config.name} needs {need // 1024} MiB, the host has {total // 1024} MiB")
 
-    def create(self, conn: Any, xml: str, *, paused: bool) -> Any:
+    def create(self, conn: Any, config: DomainConfig, xml: str, *, paused: bool) -> Any:
         domain = conn.createXML(xml, 0)  # libvirt's test driver knows no start that is paused
         if paused:
             domain.suspend()
