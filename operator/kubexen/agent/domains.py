@@ -191,7 +191,7 @@ class Domains:
             self._problems[domain.key] = (domain.metadata.generation, problem)
             if before is None or before[1].reason != problem.reason:
                 self._events.event(_reference(domain), "Warning", problem.reason, problem.message)
-            logger.info("%s: %s", domain.key, problem)
+                logger.info("%s: %s", domain.key, problem)
             return True
         self._problems.pop(domain.key, None)
         self._tell(domain, plan.events)

@@ -48,7 +48,7 @@ def _domain(spec: XenDomainSpec) -> Iterator[str]:
         yield from _set(disk.device is not DiskDevice.DISK, f"{prefix}device")
         yield from _given(disk, "claim_name", "shareable", prefix=prefix)
     for interface in spec.interfaces:
-        yield from _given(interface, "rate", "model", prefix=f"interfaces[{interface.name}].")
+        yield from _given(interface, "address", "rate", "model", prefix=f"interfaces[{interface.name}].")
     yield from _given(spec, "graphics", "pci", "cloud_init")
     yield from _set(spec.on_poweroff not in ENDINGS, "onPoweroff")
     yield from _set(spec.on_reboot not in ENDINGS, "onReboot")

@@ -51,6 +51,12 @@ class DiskReconciler:
         except Problem as problem:
             await self._condition(disk, ConditionType.STALLED, True, problem.reason, problem.message)
             return problem.retry_after
+        if disk.spec.size is not None and disk.status.size is not None and disk.spec.size > disk.status.size:
+            await self._condition(
+                disk, ConditionType.STALLED, True, Reason.NOT_IMPLEMENTED,
+                f"spec.size: this version does not grow a disk; it stays at {disk.status.size}.",
+            )
+            return None
         await self._drop_condition(disk, ConditionType.STALLED)
         return None
 

@@ -57,13 +57,11 @@ class DomainReconciler:
             for event in plan.events:
                 self._events.event(_reference(domain), "Warning" if event.warning else "Normal",
                                    event.reason, event.message)
-            wait = None
-            for step in plan.steps:
-                wait = await self._execute(domain, step) or wait
+            waits = [plan.requeue_after, *[await self._execute(domain, step) for step in plan.steps]]
         except (Conflict, NotFound):
             await self._refresh(domain)
             return 0.05
-        return min((w for w in (wait, plan.requeue_after) if w is not None), default=None)
+        return min((wait for wait in waits if wait is not None), default=None)
 
     # --- looking
 
