@@ -38,7 +38,7 @@ from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import References, config, domain_uuid, resolve
 from kubexen.plan.unplaced import Largest
 from tests.cluster.bad_manifests import disk, domain, interface, network, pool
-from tests.cluster.schema_strategy import ABSENT, from_schema
+from tests.cluster.schema_strategy import ABSENT, anything, from_schema
 from tests.unit.api.builders import Document
 
 CRD = Path(__file__).parents[2] / "crds/kubexen.dev_xendomains.yaml"
@@ -65,6 +65,14 @@ DIRECT = st.fixed_dictionaries({"kernel": FILE}, optional={"initrd": FILE, "cmdl
 SIZE = st.sampled_from(("1Mi", "32Mi", "64M", "0.1Gi", "100000Ki", 33554432))
 CPUS = st.sampled_from(((1, ABSENT), (1, 4), (2, 2), (4, 32), (33, 33), (5, 512)))
 TARGETS = st.sampled_from([f"xvd{letter}" for letter in "abcdefghijklmnop"])
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+AFFINITY = st.one_of(
+    anything(),
+    st.fixed_dictionaries({REQUIRED: anything()}),
+    st.fixed_dictionaries({REQUIRED: st.fixed_dictionaries({"nodeSelectorTerms": anything() | st.lists(anything(), max_size=2)})}),
+).map(lambda value: {"nodeAffinity": value})
+"""The part of an affinity that Kubexen adds to."""
 
 BIAS: Mapping[str, st.SearchStrategy[Any]] = {
     "powerState": st.sampled_from((*PowerState, PowerState.RUNNING, PowerState.RUNNING)).map(str),
@@ -104,6 +112,7 @@ BIAS: Mapping[str, st.SearchStrategy[Any]] = {
     "onPoweroff": st.sampled_from(("destroy", "restart", "preserve", "rename-restart")),
     "evictionStrategy": st.lists(st.sampled_from(("LiveMigrate", "SaveRestore", "Restart")), max_size=3, unique=True),
     "shutdownGracePeriodSeconds": st.integers(0, 5),
+    "affinity": sometimes(AFFINITY),
     "nodeSelector": sometimes(st.just({"kubexen.dev/xen": "true"})),
 }
 
@@ -195,8 +204,7 @@ def decide(spec: Document) -> None:
         config(unbound, resolved, note=planning.note(unbound))
 
 
-@RANDOM
-@settings(max_examples=300)
+@settings(RANDOM, max_examples=300)
 @given(st.one_of(SPECS, SPECS, UNBIASED))
 def test_no_plan_crashes(spec: Document) -> None:
     try:
@@ -214,8 +222,7 @@ def documents() -> list[Document]:
     """Domains at random; always the same."""
     found: list[Document] = []
 
-    @RANDOM
-    @settings(max_examples=SHOWN)
+    @settings(RANDOM, max_examples=SHOWN)
     @given(SPECS)
     def collect(spec: Document) -> None:
         found.append(spec)

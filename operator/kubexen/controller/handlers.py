@@ -12,7 +12,7 @@ import kopf
 
 from kubexen.api.names import DOMAIN_LABEL
 from kubexen.controller.cache import Cache
-from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS
+from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENMIGRATIONS, XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.resources import NAMESPACES, NODES, PODS, Resource
 
 WATCHED: tuple[Resource, ...] = (
@@ -24,6 +24,7 @@ WATCHED: tuple[Resource, ...] = (
     XENDISKS,
     PODS,
     XENACTIONS,
+    XENMIGRATIONS,
     XENDOMAINS,
 )
 """In the order in which they are listed at the start: what is referred to before who refers to it."""

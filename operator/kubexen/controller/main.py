@@ -18,6 +18,7 @@ from kubexen.controller.actions import ActionReconciler
 from kubexen.controller.cache import Cache
 from kubexen.controller.disks import DiskReconciler
 from kubexen.controller.domains import DomainReconciler
+from kubexen.controller.migrations import MigrationReconciler
 from kubexen.controller.nodes import NodeReconciler
 from kubexen.controller.resources import ResourceReconciler
 from kubexen.controller.routes import Queues, Routes
@@ -97,6 +98,7 @@ async def lead(api: Api, namespace: str, image: str, process: asyncio.Task[None]
         group.create_task(queues.nodes.run(nodes.reconcile, workers=4))
         group.create_task(queues.disks.run(DiskReconciler(api, cache).reconcile, workers=4))
         group.create_task(queues.actions.run(actions.reconcile, workers=2))
+        group.create_task(queues.migrations.run(MigrationReconciler(api, cache).reconcile, workers=1))
         pools = ResourceReconciler(api, cache, XENSTORAGEPOOLS, XenStoragePool)
         group.create_task(queues.pools.run(pools.reconcile, workers=1))
         networks = ResourceReconciler(api, cache, XENNETWORKS, XenNetwork)

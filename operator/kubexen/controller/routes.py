@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kubexen.api.names import DOMAIN_LABEL
 from kubexen.controller.cache import Cache
-from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS
+from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENMIGRATIONS, XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.queue import WorkQueue
 from kubexen.kube.resources import NAMESPACES, NODES, PODS, Object, Resource
 
@@ -18,6 +18,7 @@ class Queues:
     disks: WorkQueue = field(default_factory=lambda: WorkQueue("disks"))
     nodes: WorkQueue = field(default_factory=lambda: WorkQueue("nodes"))
     actions: WorkQueue = field(default_factory=lambda: WorkQueue("actions"))
+    migrations: WorkQueue = field(default_factory=lambda: WorkQueue("migrations"))
     pools: WorkQueue = field(default_factory=lambda: WorkQueue("pools"))
     networks: WorkQueue = field(default_factory=lambda: WorkQueue("networks"))
 
@@ -28,7 +29,7 @@ class Routes:
 
     def everything(self) -> None:
         """At the start: look at each object once."""
-        for res in (XENSTORAGEPOOLS, XENNETWORKS, NODES, XENDISKS, XENACTIONS, XENDOMAINS):
+        for res in (XENSTORAGEPOOLS, XENNETWORKS, NODES, XENDISKS, XENACTIONS, XENMIGRATIONS, XENDOMAINS):
             for key, obj in list(self._cache.all(res).items()):
                 self.changed(res, key, None, obj)
 
@@ -51,6 +52,8 @@ class Routes:
                 self._domains(self._cache.domains_on(key))
         elif res is XENACTIONS:
             self._queues.actions.add(key)
+        elif res is XENMIGRATIONS:
+            self._queues.migrations.add(key)
         elif res is NAMESPACES:
             if _namespace(old) != _namespace(new):
                 self._domains(k for k in list(self._cache.all(XENDOMAINS)) if k.startswith(f"{key}/"))

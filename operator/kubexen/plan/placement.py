@@ -5,7 +5,8 @@ anchor runs, and unbound or bound elsewhere only after the node's agent gave tha
 node was fenced.
 
 The controller calls `plan` with what it sees and carries out what comes back: first the status, in one write that
-carries the resourceVersion it was decided on, then the steps. Each pass may be the first after a crash: nothing is remembered.
+carries the resourceVersion it was decided on, then the steps. Each pass may be the first after a crash: nothing is
+remembered.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ CARRIED_OUT = {
     "memory with a maximum": put(domain(), "spec.memory.max", "1Gi"),
     "a disk": put(domain(), "spec.disks", [ROOT | {"readOnly": True}]),
     "fields at their default": put(domain(), "spec.disks", [ROOT | {"device": "disk", "shareable": False}]),
-    "an interface": put(domain(), "spec.interfaces", [ETH0 | {"mac": "00:16:3e:00:00:01", "address": "192.0.2.1"}]),
+    "an interface": put(domain(), "spec.interfaces", [ETH0 | {"mac": "00:16:3e:00:00:01"}]),
     "preserve": put(domain(), "spec.onCrash", "preserve"),
     "placement": put(domain(), "spec.affinity", {"nodeAffinity": {}}),
     "tolerations": put(domain(), "spec.tolerations", [{"operator": "Exists"}]),

@@ -155,3 +155,8 @@ def test_devices() -> None:
     assert devices.disks == (DeviceState("xvda", BackendState.CONNECTED), DeviceState("xvdb", BackendState.INIT_WAIT))
     assert devices.interfaces == (DeviceState("00:16:3e:00:00:01", BackendState.UNKNOWN),)
     assert devices_of(store, 9).disks == ()
+
+
+def test_a_build_that_never_ran() -> None:
+    assert not sample_of_xc({**ROW, "cpu_time": 0}, 1, 1).ran
+    assert sample_of_xc(ROW, 1, 1).ran

@@ -70,7 +70,8 @@ RUNNING = says(True, Reason.RUNNING)
 def bound(agent: Condition | None = RUNNING, **fields: Any) -> XenDomainStatus:
     """The status of a domain that is on xen1, held by anchor a1."""
     values: dict[str, Any] = {
-        "node_name": "xen1", "anchor_uid": "a1", "domid": 7, "boot_id": "boot-1", "conditions": [agent] if agent else [],
+        "node_name": "xen1", "anchor_uid": "a1", "domid": 7, "boot_id": "boot-1",
+        "conditions": [agent] if agent else [],
     }
     return XenDomainStatus(**(values | fields))
 

@@ -252,7 +252,8 @@ LOST = {
     "gone": Lost(want_steps=("create on xen1",), want_events=("AnchorLost",)),
     "failed": Lost((anchor(phase="Failed"),), want_steps=("end a1", "create on xen1"), want_events=("AnchorLost",)),
     "its end was cut short": Lost(
-        (anchor(phase="Succeeded", deleting=True),), want_steps=("end a1", "create on xen1"), want_events=("AnchorLost",)
+        (anchor(phase="Succeeded", deleting=True),), want_steps=("end a1", "create on xen1"),
+        want_events=("AnchorLost",),
     ),
     "the new one is pending": Lost((pending("a2", "xen1"),)),
     "the new one runs": Lost((anchor("a2"),), want_anchor="a2"),

@@ -21,7 +21,7 @@ DEFAULT_CAP = 0
 # libvirt's words for a domain's type: the machine, and the operating system type.
 _TYPES = {DomainType.PV: ("xenpv", "linux"), DomainType.PVH: ("xenpvh", "xenpvh")}
 
-_CPUS = re.compile(r"(?P<out>\^)?(?P<first>\d{1,5})(?:(?<!\^)-(?P<last>\d{1,5}))?")
+_CPUS = re.compile(r"\^(?P<out>\d{1,5})|(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?")
 _NOT_A_LINE = re.compile("[^\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOT_A_TEXT = re.compile("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -120,11 +120,10 @@ def parse_affinity(text: str) -> set[int]:
         match = _CPUS.fullmatch(part.strip())
         if match is None:
             raise InvalidConfig(f"affinity {text!r}: {part.strip()!r} is neither a CPU nor a range of them")
-        first, last = int(match["first"]), int(match["last"] or match["first"])
         if match["out"]:
-            cpus.discard(first)
+            cpus.discard(int(match["out"]))
         else:
-            cpus.update(range(first, last + 1))
+            cpus.update(range(int(match["first"]), int(match["last"] or match["first"]) + 1))
     return cpus
 
 

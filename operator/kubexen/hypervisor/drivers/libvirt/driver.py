@@ -6,7 +6,10 @@ and no second copy of a domain can come to life. What to do about a domain is th
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +21,7 @@ from kubexen.hypervisor.drivers.libvirt.events import Listeners
 from kubexen.hypervisor.drivers.libvirt.flags import Sample
 from kubexen.hypervisor.drivers.libvirt.identity import Identities, metadata_of
 from kubexen.hypervisor.drivers.libvirt.platform import LibvirtPlatform, Platform, XenPlatform
-from kubexen.hypervisor.errors import AlreadyExists, Failed, InvalidConfig, NotFound, WrongState
+from kubexen.hypervisor.errors import AlreadyExists, Failed, InvalidConfig, NotFound, Unreachable, WrongState
 from kubexen.hypervisor.port import Capability, Devices, DomainConfig, DomainState, HostInfo, Listener
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,8 @@ class LibvirtDriver:
         self._platform = platform
         self._listeners = listeners
         self._identities = Identities(connection, platform.stranger_name)
+        self._seen_lock = threading.Lock()
+        self._seen: dict[str, DomainState] = {}  # ours, at the last look
 
     @classmethod
     def open(cls, uri: str) -> LibvirtDriver:
@@ -52,7 +57,7 @@ class LibvirtDriver:
 
     def domains(self) -> Sequence[DomainState]:
         samples = self._samples()
-        return [
+        states = [
             DomainState(
                 uuid=sample.uuid,
                 name=identity.name,
@@ -69,6 +74,11 @@ class LibvirtDriver:
             )
             for sample, identity in zip(samples, self._identities.of(samples), strict=True)
         ]
+        with self._seen_lock:
+            missing = self._seen.keys() - {state.uuid for state in states}
+            states += [_on_its_way(self._seen[uuid]) for uuid in missing if self._is_busy(uuid)]
+            self._seen = {state.uuid: state for state in states if state.owner is not None}
+        return states
 
     def devices(self, uuid: str) -> Devices:
         domid = self._sample(uuid).domid
@@ -159,6 +169,13 @@ class LibvirtDriver:
                 return sample
         raise NotFound(f"no domain {uuid}")
 
+    def _is_busy(self, uuid: str) -> bool:
+        """Whether libvirt is at work on a domain that is not in Xen: a guest's reboot is an end and a new start to it
+        (10 s under emulation), and whoever took it for gone in between would start it a second time."""
+        with contextlib.suppress(Unreachable, NotFound), self._connection.calls(f"look for {uuid}") as conn:
+            return _has_job(conn.lookupByUUIDString(uuid))
+        return False
+
     def _live(self, uuid: str) -> Sample:
         """A domain that can still take an order."""
         sample = self._sample(uuid)
@@ -180,6 +197,7 @@ class LibvirtDriver:
 
     def _check_free(self, config: DomainConfig) -> None:
         """Neither the uuid nor the name may be taken: not in Xen by whomever, nor by a definition in libvirt."""
+        self._clear_torn(config)
         for state in self.domains():
             if state.uuid == config.uuid:
                 raise AlreadyExists(f"{state.name} has the uuid {config.uuid}, as domain {state.domid}")
@@ -190,6 +208,25 @@ class LibvirtDriver:
                 domain = _found(look_up, key)
                 if domain is not None and not _make_room(domain, config):
                     raise AlreadyExists(f"libvirt has a definition of {domain.name()}, {domain.UUIDString()}")
+
+    def _clear_torn(self, config: DomainConfig) -> None:
+        """Destroy what is left of a build of this domain that libvirt's daemon died in: libvirt does not know it, it is
+        paused, and it never ran."""
+        for sample in self._samples():
+            if sample.uuid == config.uuid and sample.flags.paused and not sample.ran and not sample.flags.dying:
+                with self._connection.calls(f"look for {config.name}") as conn:
+                    known = _found(conn.lookupByUUIDString, config.uuid) is not None
+                if not known and self._platform.stranger_name(sample.domid) == config.name:
+                    logger.warning("domain %d is a build of %s that was cut off: destroyed", sample.domid, config.name)
+                    self._platform.destroy(sample.domid)
+
+
+def _on_its_way(state: DomainState) -> DomainState:
+    return dataclasses.replace(state, flags=dataclasses.replace(state.flags, running=False, blocked=False, dying=True))
+
+
+def _has_job(domain: Any) -> bool:
+    return not domain.isActive() and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
 
 
 def _found(look_up: Callable[[str], Any], key: str) -> Any:
@@ -203,8 +240,11 @@ def _found(look_up: Callable[[str], Any], key: str) -> Any:
 
 def _make_room(domain: Any, config: DomainConfig) -> bool:
     """Whether what libvirt holds is only a leftover of this very domain: a definition that somebody made, which goes,
-    or the shell of a transient domain whose restart after its guest's reboot failed, which a start fills again."""
-    if domain.isActive() or (domain.UUIDString(), domain.name()) != (config.uuid, config.name):
+    or the shell of a transient domain whose restart after its guest's reboot failed, which a start fills again.
+
+    Not while libvirt is at work on it: a second start would fail on the first one's name, and libvirt would then forget
+    the domain that runs (read in 9.0's libxlDomainCreateXML)."""
+    if domain.isActive() or _has_job(domain) or (domain.UUIDString(), domain.name()) != (config.uuid, config.name):
         return False
     metadata = metadata_of(domain)
     if metadata is None or metadata[0] != config.owner:

@@ -34,6 +34,7 @@ class Sample:
     vcpus: int
     memory_target_kib: int | None = None
     shutdown_reason: ShutdownReason | None = None
+    ran: bool = True  # it had a CPU at least once
 
 
 class FlagsProbe(Protocol):
@@ -104,6 +105,7 @@ def sample_of_xc(row: dict[str, Any], target_kib: int | None, static_max_kib: in
         vcpus=row["max_vcpu_id"] + 1,
         memory_target_kib=target_kib,
         shutdown_reason=shutdown_reason(row["shutdown_reason"]) if row["shutdown"] else None,
+        ran=row["cpu_time"] > 0,
     )
 
 
@@ -121,7 +123,7 @@ class XlProbe:
 
 _XL_ROW = re.compile(
     r"(?P<name>.+?)\s+(?P<domid>\d+)\s+(?P<mib>\d+)\s+(?P<vcpus>\d+)\s+"
-    r"(?P<state>[r-][b-][p-][s-][c-][d-])\s+[\d.]+\s+(?P<uuid>[0-9a-f-]{36})\s+(?P<reason>\S+)"
+    r"(?P<state>[r-][b-][p-][s-][c-][d-])\s+(?P<seconds>[\d.]+)\s+(?P<uuid>[0-9a-f-]{36})\s+(?P<reason>\S+)"
 )
 
 
@@ -148,6 +150,7 @@ def samples_of_xl(text: str) -> list[Sample]:
                 shutdown_reason=shutdown_reason(int(row["reason"], 16))
                 if flags.shutdown and row["reason"] != "-"
                 else None,
+                ran=float(row["seconds"]) > 0,
             )
         )
     return samples

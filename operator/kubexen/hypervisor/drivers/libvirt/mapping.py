@@ -1,7 +1,7 @@
 """From libvirt's errors to the tree of `hypervisor/errors.py`: by code, libvirt's text is kept.
 
-connection.py calls it for every failed call, platform.py for a failed start. What is in neither table below is an error that a newer libvirt has added:
-it becomes Failed, and the unit test that walks libvirt's codes names it.
+connection.py calls it for every failed call, platform.py for a failed start. What is in neither table below is an error
+that a newer libvirt has added: it becomes Failed, and the unit test that walks libvirt's codes names it.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ _BY_TEXT: tuple[tuple[str, type[HypervisorError]], ...] = (
 
 
 def translate(error: libvirt.libvirtError, act: str, cause: str = "") -> HypervisorError:
-    """The error of ours for libvirt's `error`, which `act` (as in 'create web') ran into; `cause`: what else is known."""
+    """The error of ours for libvirt's `error`, which `act` (as in 'create web') met; `cause`: what else is known."""
     message = str(error.get_error_message() or error)
     if cause:
         message = f"{message} ({cause})"

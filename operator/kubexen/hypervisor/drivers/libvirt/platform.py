@@ -62,6 +62,9 @@ class Platform(Protocol):
     def pause(self, domid: int) -> None:
         """Past libvirt, which takes no notice where it believes the domain to be paused already."""
 
+    def destroy(self, domid: int) -> None:
+        """Past libvirt, for what it does not know."""
+
     def unpause(self, domid: int) -> None:
         """One level of pause, past libvirt: Xen counts them, and `xl pause` adds one that libvirt does not see."""
 
@@ -93,8 +96,8 @@ class XenPlatform:
         return self._xen.read(f"/local/domain/{domid}/name") or f"domain-{domid}"
 
     def check(self, config: DomainConfig) -> None:
-        """libxl's own answer to these comes late, says little, or never: without its file a disk's backend just does not
-        connect, and an affinity to CPUs that are not there is dropped (both seen on libvirt 9.0, Xen 4.17)."""
+        """libxl's own answer to these comes late, says little, or never comes: without its file a disk's backend just
+        does not connect, an affinity to CPUs that are not there is dropped (both seen on libvirt 9.0, Xen 4.17)."""
         for what, path in [("kernel", config.kernel), ("initrd", config.initrd)]:
             if path and not Path(path).is_file():
                 raise InvalidConfig(f"{what}: no file {path}")
@@ -131,6 +134,9 @@ class XenPlatform:
         """Not through libvirt: that waits up to 60 s for the guest's answer, and holds the domain all that time, so
         that a guest that does not answer could not be destroyed. This is all that libxl itself does to ask."""
         self._xen.write(f"/local/domain/{domid}/control/shutdown", "poweroff")
+
+    def destroy(self, domid: int) -> None:
+        Commands().run("xl", "destroy", str(domid))
 
     def pause(self, domid: int) -> None:
         self._xen.pause(domid)
@@ -177,6 +183,9 @@ class LibvirtPlatform:
 
     def shutdown(self, domain: Any, domid: int) -> None:
         domain.shutdown()
+
+    def destroy(self, domid: int) -> None:
+        """libvirt knows all there is."""
 
     def pause(self, domid: int) -> None:
         """libvirt's word is all there is."""
