@@ -37,7 +37,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "build/bench/start.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kubexen-bench-") as folder:
-        stack = Stack(Path(folder) / "stack", "sim", nodes=arguments.nodes, sim_options=SIM_OPTIONS, full_look=FULL_LOOK)
+        state = Path(folder) / "stack"
+        stack = Stack(state, "sim", nodes=arguments.nodes, sim_options=SIM_OPTIONS, full_look=FULL_LOOK)
         try:
             print(f"starting a control plane and {arguments.nodes} hosts", flush=True)
             stack.start()

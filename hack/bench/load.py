@@ -1,7 +1,7 @@
 """The load: domains created at a steady rate by one client, and how long each took to be Ready.
 
-Called by __main__.py. It shares the machine with what it measures, so it is small: one kept connection that creates, one
-watch that listens, no polling. Both clocks are this process's own.
+Called by __main__.py. It shares the machine with what it measures, so it is small: one kept connection that creates,
+one watch that listens, no polling. Both clocks are this process's own.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class Stack:
                              timeout=left + 30)
                 return
             except KubectlError as error:
-                if time.monotonic() >= end or "NotFound" not in str(error) and "no matching" not in str(error):
+                if time.monotonic() >= end or ("NotFound" not in str(error) and "no matching" not in str(error)):
                     found = self.kubectl("get", kind, "-n", namespace, "-o", "yaml")
                     raise RuntimeError(f"{error}\n{found}\n{self.logs()}") from None
                 time.sleep(0.2)

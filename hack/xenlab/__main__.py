@@ -35,7 +35,8 @@ def arguments() -> argparse.ArgumentParser:
     up.add_argument("--memory", help="of each host of a new lab, dom0's 1024M included (default: 3G)")
     up.add_argument("--cpus", type=int, help="of each host of a new lab (default: 1)")
     verb("wait", "wait until every host is ready")
-    verb("down", "power off every host and remove its disks")
+    down = verb("down", "power off every host and remove its disks")
+    down.add_argument("--after-stdin", action="store_true", help="wait for the end of the input first")
     verb("list", "show the hosts")
     verb("start", "power on one host", "host")
     verb("stop", "pull the plug of one host", "host")
@@ -67,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
             lab.start()
         return 0
     if options.verb == "down":
+        if options.after_stdin:
+            sys.stdin.buffer.read()
         lab.stop()
         return 0
     if not lab.exists:

@@ -195,12 +195,10 @@ class XenHost:
         self, command: str, *, input: str | bytes | None = None, check: bool = True, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command in dom0 as root."""
-        data = input.encode() if isinstance(input, str) else input
-        where = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
-        raw = subprocess.run(self.ssh_command(command), capture_output=True, timeout=timeout, **where)  # type: ignore[call-overload]
-        done = subprocess.CompletedProcess(
-            raw.args, raw.returncode, raw.stdout.decode(errors="replace"), raw.stderr.decode(errors="replace")
-        )
+        data = (input or "").encode() if not isinstance(input, bytes) else input
+        raw = subprocess.run(self.ssh_command(command), input=data, capture_output=True, timeout=timeout)
+        printed = [stream.decode(errors="replace") for stream in (raw.stdout, raw.stderr)]
+        done = subprocess.CompletedProcess(raw.args, raw.returncode, *printed)
         if check and done.returncode != 0:
             output = (done.stdout + done.stderr).strip()[-2000:]
             raise HostError(f"{self.name}: `{command[:300]}` ended with {done.returncode}: {output}")

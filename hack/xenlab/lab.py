@@ -23,6 +23,7 @@ from hack.xenlab.build import Image, build
 from hack.xenlab.host import XenHost
 from hack.xenlab.progress import step
 
+ROOT = Path(__file__).parent.parent.parent
 SHARED_DISK = 1 << 30  # bytes; every host's /dev/vdb
 
 
@@ -45,6 +46,7 @@ class Lab:
     def __init__(self, state: Path | str, nodes: int = 2, memory: str | None = None, cpus: int | None = None) -> None:
         """The lab of this state folder; one that is there keeps the number and size of its hosts."""
         self.folder = Path(state).absolute()
+        self._guard: subprocess.Popen[bytes] | None = None
         self._file = self.folder / "lab.json"
         if self._file.exists():
             self.state = LabState(**json.loads(self._file.read_text()))
@@ -59,7 +61,7 @@ class Lab:
 
     def __enter__(self) -> Lab:
         try:
-            self.start()
+            self.start(survive=False)
             self.wait()
         except BaseException:
             self.stop()
@@ -97,8 +99,11 @@ class Lab:
             cpus=state.cpus,
         )
 
-    def start(self) -> None:
-        """Power on every host that is off. Building the image comes first, where it is missing."""
+    def start(self, *, survive: bool = True) -> None:
+        """Power on every host that is off. Building the image comes first, where it is missing.
+
+        Without `survive` the lab is stopped when this process ends, however it ends.
+        """
         needs.ensure(needs.RUN)
         if not self._file.exists():
             self.state.image = str(build().path)
@@ -110,8 +115,14 @@ class Lab:
             self._start_wire()
         self._file.write_text(json.dumps(asdict(self.state), indent=1))
         for host in self.hosts:
-            if not host.alive:
-                host.start()
+            host.start()
+        if not survive and self._guard is None:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-m", "hack.xenlab", "down", "--after-stdin", "--state", str(self.folder)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
 
     def wait(self, timeout: float = 600) -> None:
         """Wait until every host is ready, the share included."""
@@ -120,6 +131,10 @@ class Lab:
 
     def stop(self) -> None:
         """Power off every host and forget its disks; the console logs stay. Calling it again is fine."""
+        if self._guard:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None
         if not self._file.exists():
             return
         for host in self.hosts:

@@ -377,6 +377,10 @@ REFUSED: dict[str, tuple[Document, str, str]] = {
     "an affinity that nobody can read": (
         domain("x", cpu={"affinity": "0..3"}), "spec.cpu.affinity", "should match",
     ),
+    "a command line with a line break": (
+        domain("x", boot=put(kernel("vmlinuz"), "direct.cmdline", "quiet\nroot=/dev/sda")),
+        "spec.boot.direct.cmdline", "should match",
+    ),
     "two boot methods": (
         domain("x", boot=kernel("vmlinuz") | {"bootloader": {"name": "pvgrub"}}),
         "spec.boot", "exactly one of direct, bootloader and firmware",

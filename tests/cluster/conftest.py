@@ -15,7 +15,7 @@ import pytest
 from hack.cluster import Cluster
 from hack.stack.stack import Stack
 from tests.cluster import manifests
-from tests.cluster.tenant import PATIENCE, Tenant
+from tests.cluster.tenant import Tenant
 
 AddNode = Callable[..., str]
 FULL_LOOK = 5.0
@@ -75,8 +75,8 @@ def tenant(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Tenant]:
     yield tenant
     for host in stack.hosts:
         tenant.cordon(host.name, False)
+    tenant.clear()
     stack.cluster.api.delete(f"/api/v1/namespaces/{name}")
-    stack.cluster.api.wait_gone(f"/api/v1/namespaces/{name}", PATIENCE)
 
 
 @pytest.hookimpl(wrapper=True)

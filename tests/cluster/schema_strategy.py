@@ -18,8 +18,8 @@ LONGEST_LIST = 3
 LONGEST_TEXT = 40
 OPTIONAL_IN = 4
 """An optional field is given once in so many documents."""
-BIASED = 15
-"""Out of 16: how often a bias is followed."""
+BIASED = 20
+"""Once in so many times a bias is not followed."""
 
 ABSENT = object()
 """What a bias of an optional field draws for 'not given'."""
@@ -37,7 +37,7 @@ def from_schema(schema: Schema, bias: Bias, path: str = "") -> st.SearchStrategy
     """
     plain = _plain(schema, bias, path)
     if path in bias:
-        return st.integers(0, BIASED).flatmap(lambda n: bias[path] if n else plain)
+        return st.integers(1, BIASED).flatmap(lambda n: bias[path] if n < BIASED else plain)
     return plain
 
 
@@ -66,7 +66,7 @@ def _object(draw: st.DrawFn, schema: Schema, bias: Bias, path: str) -> dict[str,
     for name, field in schema.get("properties", {}).items():
         below = f"{path}.{name}" if path else name
         wanted = name in schema.get("required", ()) or below in bias
-        if wanted or draw(st.integers(1, OPTIONAL_IN)) == 1:
+        if wanted or draw(st.integers(1, OPTIONAL_IN)) == OPTIONAL_IN:
             value = draw(from_schema(field, bias, below))
             if value is not ABSENT:
                 result[name] = value

@@ -7,6 +7,7 @@ node is ended (its node was fenced); one whose object is gone or bound nowhere i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -42,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 SAMPLES_EVERY = 60.0
 """Seconds between two writes that tell nothing but r and b, or that a device's frontend has connected."""
+
+DESTROY_SHOWN_AFTER = 1.0
+"""Seconds that a destroy may take before the status shows the domain as dying."""
 
 STEPS = 6
 """Steps in one pass; more are left to the next."""
@@ -125,10 +129,8 @@ class Domains:
         state = self._state(domain)
         devices = Devices()
         if state is not None and not (state.flags.shutdown or state.flags.dying):
-            try:
+            with contextlib.suppress(DomainNotFound):
                 devices = await self._host.call(self._host.hypervisor.devices, state.uuid)
-            except DomainNotFound:
-                pass
         seen = Observed(
             state=state,
             devices=devices,
@@ -203,7 +205,7 @@ class Domains:
             case Start():
                 await self._start(domain)
             case Destroy(uuid, domid):
-                await self._host.call(hypervisor.destroy, uuid, domid, about=uuid)
+                await self._destroy(domain, uuid, domid)
                 self._asked.pop(uuid, None)
             case Shutdown(uuid):
                 await self._host.call(hypervisor.shutdown, uuid, about=uuid)
@@ -214,6 +216,15 @@ class Domains:
                 await self._host.call(hypervisor.unpause, uuid, about=uuid)
             case SetMemory(uuid, kib):
                 await self._host.call(hypervisor.set_memory, uuid, kib, about=uuid)
+
+    async def _destroy(self, domain: XenDomain, uuid: str, domid: int) -> None:
+        """End it; when that takes long (Xen scrubs its memory), its status says so meanwhile."""
+        ending = asyncio.ensure_future(self._host.call(self._host.hypervisor.destroy, uuid, domid, about=uuid))
+        done, _ = await asyncio.wait({ending}, timeout=DESTROY_SHOWN_AFTER)
+        if not done:
+            await self._host.look()
+            await self._save(domain, await self._plan(domain))
+        await ending
 
     async def _start(self, domain: XenDomain) -> None:
         """Check everything, make the disks, start. Nothing is made before all was checked."""
@@ -242,16 +253,19 @@ class Domains:
 
     async def _references(self, domain: XenDomain) -> References:
         """The objects that the spec names: disks and the namespace read afresh, pools and networks as watched."""
-        namespace = domain.metadata.namespace
-        disks: dict[str, XenDisk] = {}
-        for entry in domain.spec.disks:
-            if entry.disk and entry.disk not in disks:
-                try:
-                    disks[entry.disk] = XenDisk.parse(await self._api.get(XENDISKS, entry.disk, namespace))
-                except NotFound:
-                    continue
-        labels = (await self._api.get(NAMESPACES, namespace))["metadata"].get("labels") or {}
-        return References(disks, self._pools(), self._networks(), labels)
+        names = {entry.disk for entry in domain.spec.disks if entry.disk}
+        found, disks = await asyncio.gather(
+            self._api.get(NAMESPACES, domain.metadata.namespace),
+            asyncio.gather(*(self._disk(name, domain.metadata.namespace) for name in names)),
+        )
+        present = {disk.metadata.name: disk for disk in disks if disk is not None}
+        return References(present, self._pools(), self._networks(), found["metadata"].get("labels") or {})
+
+    async def _disk(self, name: str, namespace: str) -> XenDisk | None:
+        try:
+            return XenDisk.parse(await self._api.get(XENDISKS, name, namespace))
+        except NotFound:
+            return None
 
     # --- telling
 

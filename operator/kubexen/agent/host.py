@@ -6,6 +6,7 @@ Several parts of the agent share one. It decides nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections import deque
@@ -118,10 +119,8 @@ class Host:
                     if old is None or new is None or _facts(old) != _facts(new):
                         changed(new or old)  # type: ignore[arg-type]
                 before = domains
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hint.wait(), self._poll_seconds)
-            except TimeoutError:
-                pass
 
     def hint(self) -> None:
         """Look at once. To be called in the event loop's thread."""

@@ -86,8 +86,15 @@ class DirectBoot(SpecModel):
 
     kernel: PoolFile = Field(description="The kernel image; xl: kernel.")
     initrd: PoolFile | None = Field(default=None, description="The initial ramdisk; xl: ramdisk.")
-    root: str | None = Field(default=None, max_length=255, description="The root device, as in /dev/xvda1; xl: root.")
-    cmdline: str = Field(default="", max_length=2048, description="More of the kernel's command line; xl: extra.")
+    root: str | None = Field(
+        default=None, max_length=255, pattern=r"^[!-~]+$", description="The root device, as in /dev/xvda1; xl: root."
+    )
+    cmdline: str = Field(
+        default="",
+        max_length=2048,
+        pattern=r"^[ -~]*$",
+        description="More of the kernel's command line, in printable ASCII; xl: extra.",
+    )
 
 
 class Bootloader(SpecModel):

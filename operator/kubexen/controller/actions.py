@@ -5,6 +5,7 @@ Of the acts only Start is the controller's (it lets a domain be placed again); t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -52,10 +53,8 @@ class ActionReconciler:
         left = action.spec.ttl_seconds_after_finished - (datetime.now(UTC) - ended).total_seconds()
         if left > 0:
             return left
-        try:
+        with contextlib.suppress(NotFound):
             await self._api.delete(XENACTIONS, action.metadata.name, action.metadata.namespace, uid=action.metadata.uid)
-        except NotFound:
-            pass
         return None
 
     async def _write(self, action: XenAction, phase: ActionPhase, message: str) -> None:

@@ -7,6 +7,7 @@ older than its own last write.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from kubexen.api.base import InvalidObject
@@ -31,6 +32,7 @@ class Cache:
         self._objects: dict[str, dict[str, Object]] = {}
         self._domains: dict[str, XenDomain] = {}  # parsed, by key
         self._invalid: dict[str, InvalidObject] = {}
+        self._models: dict[tuple[str, str], Any] = {}  # parsed when first asked for: the few that many look at
         self._by_node: dict[str, set[str]] = {}
         self._by_mac: dict[str, set[str]] = {}
         self._by_uuid: dict[str, set[str]] = {}
@@ -89,6 +91,7 @@ class Cache:
             listener(res, key, old, new)
 
     def _index(self, res: Resource, key: str, old: Object | None, new: Object | None) -> None:
+        self._models.pop((res.plural, key), None)
         found = self._by_reference.get(res.plural)
         if found is not None:
             index, values = found
@@ -151,18 +154,36 @@ class Cache:
         pods = (self.get(PODS, key) for key in self._anchors.get(domain.key, ()))
         return [observe(pod) for pod in pods if pod and is_owned(pod, domain.metadata.uid)]
 
+    def abandoned(self, key: str) -> list[tuple[Anchor, str]]:
+        """The anchors under the name of a domain that is not known, each with its owner's uid."""
+        pods = (self.get(PODS, pod) for pod in self._anchors.get(key, ()))
+        return [
+            (observe(pod), owner["uid"])
+            for pod in pods
+            if pod
+            for owner in pod["metadata"].get("ownerReferences") or ()
+            if owner.get("controller") and owner.get("kind") == XenDomain.info.kind
+        ]
+
     def references(self, namespace: str) -> References:
         found = self.get(NAMESPACES, namespace)
         return References(
-            disks=_Parsed(self, XENDISKS, XenDisk.parse, prefix=f"{namespace}/"),
-            pools=_Parsed(self, XENSTORAGEPOOLS, XenStoragePool.parse),
-            networks=_Parsed(self, XENNETWORKS, XenNetwork.parse),
+            disks=_Parsed(self.all(XENDISKS), XenDisk.parse, prefix=f"{namespace}/"),
+            pools=_Parsed(self.all(XENSTORAGEPOOLS), partial(self._model, XENSTORAGEPOOLS, XenStoragePool.parse)),
+            networks=_Parsed(self.all(XENNETWORKS), partial(self._model, XENNETWORKS, XenNetwork.parse)),
             namespace_labels=(found or {}).get("metadata", {}).get("labels") or {},
         )
 
     def host(self, name: str) -> XenHost | None:
         found = self.get(XENHOSTS, name)
-        return XenHost.parse(found) if found else None
+        host: XenHost | None = self._model(XENHOSTS, XenHost.parse, found) if found else None
+        return host
+
+    def _model(self, res: Resource, parse: Callable[[Object], Any], obj: Object) -> Any:
+        key = (res.plural, key_of(obj))
+        if key not in self._models:
+            self._models[key] = parse(obj)
+        return self._models[key]
 
     def found_on(self, uid: str) -> str | None:
         """The host that runs a domain of this uid without being bound to it."""
@@ -187,8 +208,8 @@ class Cache:
 class _Parsed(Mapping[str, Any]):
     """Objects of one kind by name, parsed when they are looked at."""
 
-    def __init__(self, cache: Cache, res: Resource, parse: Callable[[Object], Any], prefix: str = "") -> None:
-        self._objects, self._parse, self._prefix = cache.all(res), parse, prefix
+    def __init__(self, objects: Mapping[str, Object], parse: Callable[[Object], Any], prefix: str = "") -> None:
+        self._objects, self._parse, self._prefix = objects, parse, prefix
 
     def __getitem__(self, name: str) -> Any:
         return self._parse(self._objects[self._prefix + name])
@@ -210,9 +231,10 @@ def _orphaned(host: Object) -> set[str]:
 
 
 def _started(action: Object) -> set[str]:
-    running = action.get("status", {}).get("phase") == ActionPhase.RUNNING
-    name = action["spec"].get("domainName")
-    return {f"{action['metadata']['namespace']}/{name}"} if running and action["spec"].get("action") == Act.START else set()
+    spec, phase = action["spec"], action.get("status", {}).get("phase")
+    if spec.get("action") != Act.START or phase != ActionPhase.RUNNING:
+        return set()
+    return {f"{action['metadata']['namespace']}/{spec.get('domainName')}"}
 
 
 def _holder(disk: Object) -> set[str]:

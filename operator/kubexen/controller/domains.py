@@ -31,6 +31,9 @@ REFUSED_AGAIN = 5.0
 
 LONGEST_BETWEEN_ANCHORS = 60.0
 
+ORPHAN_TOLD_WITHIN = 15.0
+"""Seconds that a host's agent has to list a domain whose object is gone as an orphan."""
+
 
 class DomainReconciler:
     """Handles one key at a time; `reconcile` is called by the queue's workers."""
@@ -39,13 +42,14 @@ class DomainReconciler:
         self._api, self._cache, self._events, self._image = api, cache, events, image
         self._refused: dict[str, str] = {}
         self._created: dict[str, tuple[float, int]] = {}  # when an anchor was last made, and how many in a row
+        self._gone: dict[str, float] = {}  # since when anchors stand whose domain has no object
 
     async def reconcile(self, key: str) -> float | None:
         domain = self._cache.domain(key)
         if domain is None:
             self._refused.pop(key, None)
             self._created.pop(key, None)
-            return None
+            return await self._abandoned(key)
         if not domain.deleting and DOMAIN_FINALIZER not in domain.metadata.finalizers:
             await self._add_finalizer(domain)
             return 0.0
@@ -125,7 +129,7 @@ class DomainReconciler:
             case CreateAnchor():
                 return await self._create(domain, step)
             case EndAnchor():
-                await self._end(domain, step)
+                await self._end(domain.metadata.namespace, step.name, step.uid)
             case SetGate():
                 await self._gate(domain, step)
             case DropFinalizer():
@@ -153,19 +157,37 @@ class DomainReconciler:
         self._cache.put(PODS, pod)
         return None
 
-    async def _end(self, domain: XenDomain, step: EndAnchor) -> None:
-        namespace = domain.metadata.namespace
+    async def _end(self, namespace: str, name: str, uid: str) -> None:
         try:
-            await self._api.delete(PODS, step.name, namespace, uid=step.uid, grace_period_seconds=1)
-            pod = await self._api.get(PODS, step.name, namespace)
+            await self._api.delete(PODS, name, namespace, uid=uid, grace_period_seconds=1)
+            pod = await self._api.get(PODS, name, namespace)
             left = [f for f in pod["metadata"].get("finalizers") or () if f != ANCHOR_FINALIZER]
-            if pod["metadata"]["uid"] == step.uid and left != (pod["metadata"].get("finalizers") or []):
+            if pod["metadata"]["uid"] == uid and left != (pod["metadata"].get("finalizers") or []):
                 patch = {"metadata": {"finalizers": left, "resourceVersion": pod["metadata"]["resourceVersion"]}}
-                self._cache.put(PODS, await self._api.merge(PODS, step.name, patch, namespace))
+                self._cache.put(PODS, await self._api.merge(PODS, name, patch, namespace))
         except NotFound:
-            old = self._cache.get(PODS, f"{namespace}/{step.name}")
-            if old is not None and old["metadata"]["uid"] == step.uid:
+            old = self._cache.get(PODS, f"{namespace}/{name}")
+            if old is not None and old["metadata"]["uid"] == uid:
                 self._cache.remove(PODS, old)
+
+    async def _abandoned(self, key: str) -> float | None:
+        """Anchors whose domain's object was torn away: each stays while a host runs that domain, as an orphan."""
+        anchors = self._cache.abandoned(key)
+        if not anchors or self._cache.invalid(key):
+            self._gone.pop(key, None)
+            return None
+        namespace, _, name = key.partition("/")
+        try:
+            self._cache.put(XENDOMAINS, await self._api.get(XENDOMAINS, name, namespace))
+            return 0.0
+        except NotFound:
+            pass
+        # The agent tells of an orphan within a few seconds; before that, its silence means nothing.
+        since = time.monotonic() - self._gone.setdefault(key, time.monotonic())
+        for anchor, uid in anchors:
+            if since > ORPHAN_TOLD_WITHIN and not self._cache.found_on(uid) and not self._cache.is_lost(anchor.node):
+                await self._end(namespace, anchor.name, anchor.uid)
+        return ORPHAN_TOLD_WITHIN
 
     async def _gate(self, domain: XenDomain, step: SetGate) -> None:
         status = "True" if step.ready else "False"

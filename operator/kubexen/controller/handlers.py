@@ -5,7 +5,7 @@ The only module that knows Kopf. Handlers are `on.event` only: they write nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import kopf
@@ -57,9 +57,24 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
+class NoDiff(kopf.DiffBaseStorage):
+    """Handlers that only listen compare nothing. Kopf's own storage copies every object of every event to find out what
+    changed since the last handling: half of the controller's CPU time in the bench."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[kopf.FieldSpec] | None = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        pass
+
+
 def settings() -> kopf.OperatorSettings:
     """Kopf's settings for handlers that only listen: no events, no scanning, no annotations."""
     result = kopf.OperatorSettings()
+    result.persistence.diffbase_storage = NoDiff()
     result.posting.enabled = False
     result.scanning.disabled = True
     result.peering.standalone = True

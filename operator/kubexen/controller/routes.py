@@ -10,6 +10,7 @@ from kubexen.controller.cache import Cache
 from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENMIGRATIONS, XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.queue import WorkQueue
 from kubexen.kube.resources import NAMESPACES, NODES, PODS, Object, Resource
+from kubexen.plan.anchor import observe
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,15 @@ class Routes:
             namespace = key.partition("/")[0]
             for disk in {d.get("disk") for d in (*_spec(old, "disks"), *_spec(new, "disks"))}:
                 self._queues.disks.add(f"{namespace}/{disk}")
+        for freed in _identity(old) - _identity(new):
+            self._domains(self._cache.domains_with_mac(freed) | self._cache.domains_with_uuid(freed))
         if _off(old) != _off(new):
             for action in list(self._cache.all(XENACTIONS)):
                 self._queues.actions.add(action)
 
     def _pod(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and new is not None and _anchor(old) == _anchor(new):
+            return
         for pod in (old, new):
             if pod is not None:
                 namespace, name = pod["metadata"]["namespace"], pod["metadata"].get("labels", {}).get(DOMAIN_LABEL)
@@ -100,12 +105,27 @@ def _node(domain: Object | None) -> str:
     return (domain or {}).get("status", {}).get("nodeName") or ""
 
 
+def _identity(domain: Object | None) -> set[str]:
+    """What no two domains may have: a domain that waits for another's gets its turn when that is free."""
+    if domain is None:
+        return set()
+    macs = {interface.get("mac", "") for interface in _spec(domain, "interfaces")}
+    macs.update(domain.get("status", {}).get("macAddresses", {}).values())
+    return (macs | {domain["spec"].get("uuid", "")}) - {""}
+
+
 def _off(domain: Object | None) -> object:
     return (domain or {}).get("status", {}).get("off")
 
 
 def _spec(domain: Object | None, field_: str) -> list[Object]:
     return (domain or {}).get("spec", {}).get(field_) or []
+
+
+def _anchor(pod: Object) -> object:
+    """All of a pod that a decision looks at."""
+    metadata = pod["metadata"]
+    return (observe(pod), metadata.get("labels", {}).get(DOMAIN_LABEL), metadata.get("ownerReferences"))
 
 
 def _counted(pod: Object | None) -> str:

@@ -7,7 +7,8 @@ collisions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 
 from kubexen.api.conditions import Reason
 from kubexen.api.xendomain import XenDomain
@@ -23,6 +24,10 @@ def derive(uid: str, interface: str, attempt: int = 0) -> str:
     """A stable address in Xen's range; a higher `attempt` gives another one."""
     digest = hashlib.sha256(f"{uid}/{interface}/{attempt}".encode()).digest()
     return ":".join([PREFIX, *(f"{byte:02x}" for byte in digest[:3])])
+
+
+def _candidates(uid: str, interface: str) -> Iterator[str]:
+    return (derive(uid, interface, attempt) for attempt in range(ATTEMPTS))
 
 
 def assign(domain: XenDomain, owner: Callable[[str], str | None]) -> Mapping[str, str]:
@@ -48,10 +53,10 @@ def assign(domain: XenDomain, owner: Callable[[str], str | None]) -> Mapping[str
                 )
             result[interface.name] = interface.mac
             continue
-        candidates = [derive(domain.metadata.uid, interface.name, n) for n in range(ATTEMPTS)]
         kept = given.get(interface.name)
-        if kept in candidates:
-            candidates.insert(0, kept)
+        candidates = _candidates(domain.metadata.uid, interface.name)
+        if kept is not None and kept in _candidates(domain.metadata.uid, interface.name):
+            candidates = chain([kept], candidates)
         free = (mac for mac in candidates if mac not in chosen and mac not in result.values() and not owner(mac))
         mac = next(free, None)
         if mac is None:

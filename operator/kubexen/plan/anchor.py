@@ -197,13 +197,21 @@ def _apart(term: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_node_terms(affinity: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
-    """The user's affinity with requirements on the node's name added to each of its terms (terms are alternatives)."""
+    """The user's affinity with requirements on the node's name added to each of its terms (terms are alternatives).
+
+    One that is none stays as it is: the API server refuses the pod, and says which field.
+    """
     if not fields:
         return affinity
-    node = dict(affinity.get("nodeAffinity") or {})
-    required = dict(node.get(REQUIRED) or {})
-    terms = required.get("nodeSelectorTerms") or [{}]
-    required["nodeSelectorTerms"] = [{**term, "matchFields": [*term.get("matchFields", ()), *fields]} for term in terms]
+    try:
+        node = {**(affinity.get("nodeAffinity") or {})}
+        required = {**(node.get(REQUIRED) or {})}
+        terms = required.get("nodeSelectorTerms") or [{}]
+        required["nodeSelectorTerms"] = [
+            {**term, "matchFields": [*(term.get("matchFields") or ()), *fields]} for term in terms
+        ]
+    except (AttributeError, TypeError):
+        return affinity
     node[REQUIRED] = required
     return {**affinity, "nodeAffinity": node}
 

@@ -180,7 +180,7 @@ class _Pass:
         self.domain, self.seen, self.host, self.problem, self.now = domain, seen, host, problem, now
         self.state = seen.state
         self.status = domain.status
-        self.next = domain.status.model_copy(deep=True)
+        self.next = domain.status.model_copy()  # its fields are replaced, never changed in place
         self.next.uuid = domain_uuid(domain)
         self.step: Step | None = None
         self.events: list[Event] = []

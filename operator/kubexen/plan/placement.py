@@ -136,7 +136,7 @@ class _Pass:
     def __init__(self, domain: XenDomain, anchors: Sequence[Anchor], world: World, now: datetime) -> None:
         self.domain, self.anchors, self.world, self.now = domain, anchors, world, now
         self.status = domain.status
-        self.next = domain.status.model_copy(deep=True)
+        self.next = domain.status.model_copy()  # its fields are replaced, never changed in place
         self.generation = domain.metadata.generation  # what is acted upon: on a node, what its agent has seen
         self.next.selector = f"{DOMAIN_LABEL}={domain.metadata.name}"
         self.steps: list[Step] = []
@@ -226,30 +226,23 @@ class _Pass:
 
     def _settled(self) -> None:
         """It is off, as it should be."""
-        self._drop(ConditionType.SCHEDULED, ConditionType.MIGRATABLE, ConditionType.RECONCILING, ConditionType.STALLED)
-        if self.domain.deleting or self.world.namespace_deleting:
-            self._set(ConditionType.READY, False, Reason.DELETING, "Being deleted.")
-        elif self.next.off is None:
-            self._set(ConditionType.READY, True, Reason.HALTED, "Halted, as the spec asks.")
-        elif self.next.off.reason == POWERED_OFF:
-            self._set(
-                ConditionType.READY, True, Reason.POWERED_OFF,
-                "The guest powered itself off. "
-                "To start it: a XenAction Start, or powerState Halted and back to Running.",
-            )
-        elif self.next.off.reason in ORDERLY:
-            self._set(
-                ConditionType.READY, True, Reason.POWERED_OFF,
-                f"The guest ended ({self.next.off.reason}) and stays off, as the spec asks. "
-                "To start it: a XenAction Start, or powerState Halted and back to Running.",
-            )
-        else:
+        self._drop(ConditionType.SCHEDULED, ConditionType.MIGRATABLE)
+        off = self.next.off
+        again = "To start it: a XenAction Start, or powerState Halted and back to Running."
+        leaving = self.domain.deleting or self.world.namespace_deleting
+        if off is not None and off.reason not in ORDERLY and not leaving:
             self._not_ready(
-                Reason.CRASHED,
-                f"The guest ended ({self.next.off.reason}) and the spec says destroy. "
-                "To start it: a XenAction Start, or powerState Halted and back to Running.",
-                stalled=True,
+                Reason.CRASHED, f"The guest ended ({off.reason}) and the spec says destroy. {again}", stalled=True
             )
+            return
+        self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
+        if leaving:
+            self._set(ConditionType.READY, False, Reason.DELETING, "Being deleted.")
+        elif off is None:
+            self._set(ConditionType.READY, True, Reason.HALTED, "Halted, as the spec asks.")
+        else:
+            ended = "powered itself off" if off.reason == POWERED_OFF else f"ended ({off.reason})"
+            self._set(ConditionType.READY, True, Reason.POWERED_OFF, f"The guest {ended}, as the spec allows. {again}")
 
     # --- bound: the node's agent holds the domain until it has given the anchor up
 

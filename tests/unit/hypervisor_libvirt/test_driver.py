@@ -67,9 +67,7 @@ def test_create_replaces_a_definition_of_the_same_domain(driver: LibvirtDriver, 
 
 
 @pytest.mark.parametrize("changes", [{"name": "else"}, {"owner": Owner("other", "web", "uid")}], ids=["name", "owner"])
-def test_create_keeps_off_a_definition_that_is_not_the_same(
-    driver: LibvirtDriver, by_hand: Any, changes: dict[str, Any]
-) -> None:
+def test_create_keeps_off_a_definition_that_is_not_the_same(driver: LibvirtDriver, by_hand: Any, changes: dict[str, Any]) -> None:
     config = fresh()
     other = by_hand.defineXML(
         to_xml(config)
@@ -94,9 +92,7 @@ def test_create_keeps_off_a_definition_that_is_not_the_same(
     ],
     ids=lambda value: str(value),
 )
-def test_a_refused_create_leaves_nothing(
-    driver: LibvirtDriver, changes: dict[str, Any], error: type[Exception]
-) -> None:
+def test_a_refused_create_leaves_nothing(driver: LibvirtDriver, changes: dict[str, Any], error: type[Exception]) -> None:
     config = fresh(**changes)
     before = driver.domains()
     with pytest.raises(error):

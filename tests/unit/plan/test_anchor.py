@@ -50,7 +50,7 @@ def test_it_is_the_domains() -> None:
     }]
 
 
-@pytest.mark.parametrize("name", ["web", "a" * 63, f"{'a' * 49}.b", f"{'a' * 48}-.b".replace("-.", "--"), "a.b"])
+@pytest.mark.parametrize("name", ["web", "a" * 63, f"{'a' * 49}.b", f"{'a' * 49}-b", "a.b"])
 def test_a_pod_can_have_its_name(name: str) -> None:
     generated = manifest(domain(name=name))["metadata"]["generateName"]
     assert generated.endswith("-anchor-")

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from kubexen.api.conditions import ConditionType, Reason
+from kubexen.api.conditions import ConditionType
 from kubexen.api.domainstatus import MovePhase, Restarts, XenDomainStatus
 from kubexen.hypervisor.port import DomainState, ShutdownReason
 from kubexen.plan.domain import Destroy, Observed, Plan, Shutdown, Start, Step, Unpause, plan
-from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, move, says, shows, state
+from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, move, shows, state
 
 READY = ConditionType.DOMAIN_READY
 LEAVING: dict[str, dict[str, Any]] = {
@@ -243,4 +243,3 @@ def test_a_domain_that_xen_takes_apart_is_waited_for() -> None:
     result = look({}, Observed(state("-----d")))
     assert (result.step, result.requeue_after) == (None, 0.5)
     assert shows(result.status, READY) == "False Stopping"
-    assert says(False, Reason.STOPPING).reason == "Stopping"

@@ -9,7 +9,7 @@ import pytest
 
 from kubexen.api.conditions import Condition, ConditionType, Reason, find
 from kubexen.api.domainstatus import Exit
-from kubexen.hypervisor.port import BackendState, DeviceState, Devices, DomainState
+from kubexen.hypervisor.port import BackendState, Devices, DeviceState, DomainState
 from kubexen.plan.domain import Observed, Pause, SetMemory, Step, Unpause, changed_fields, note, owned, plan
 from kubexen.plan.problem import Problem
 from tests.unit.plan.builders import HOST, NOW, RUNNING, UID, ago, bound, domain, says, shows, state

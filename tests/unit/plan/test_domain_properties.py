@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from kubexen.api.domainstatus import MovePhase, Restarts, XenDomainStatus
 from kubexen.api.xendomain import XenDomain
-from kubexen.hypervisor.port import BackendState, DeviceState, Devices, ShutdownReason
+from kubexen.hypervisor.port import BackendState, Devices, DeviceState, ShutdownReason
 from kubexen.plan.domain import Destroy, Observed, Start, changed_fields, note, owned, plan
 from kubexen.plan.problem import Problem
 from tests.unit.plan.builders import HOST, NOW, RUNNING, ago, bound, domain, ended, move, says, state
@@ -100,8 +101,8 @@ def test_a_pass_never_raises_and_keeps_the_rules(found: XenDomain, seen: Observe
 @settings(max_examples=300, deadline=None)
 def test_what_was_written_is_not_written_again(found: XenDomain, seen: Observed, problem: Problem | None) -> None:
     """While the host stands still, the status does too, after the writes that go before a step."""
-    for _ in range(4):
-        result = plan(found, seen, HOST, problem, NOW)
+    for number in range(6):
+        result = plan(found, seen, HOST, problem, NOW + timedelta(seconds=40 * number))
         if owned(result.status) == owned(found.status):
             return
         found = found.model_copy(update={"status": result.status})

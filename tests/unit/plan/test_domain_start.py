@@ -11,7 +11,7 @@ from kubexen.api.conditions import ConditionType, Reason, find
 from kubexen.api.domainstatus import Restarts, XenDomainStatus
 from kubexen.plan.domain import Observed, Plan, Start, plan
 from kubexen.plan.problem import Problem
-from tests.unit.plan.builders import HOST, NOW, RUNNING, UID, ago, bound, domain, ended, says, shows, state
+from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, says, shows, state
 
 ABSENT = Observed(None)
 READY = ConditionType.DOMAIN_READY
@@ -136,4 +136,3 @@ def test_a_domain_that_is_here_although_it_was_given_up_is_shut_down() -> None:
 
 def test_the_uuid_is_told_before_the_domain_is_there() -> None:
     assert plan(domain(bound(None)), ABSENT, HOST, None, NOW).status.uuid == UID
-    assert RUNNING.is_true

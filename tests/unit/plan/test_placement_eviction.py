@@ -1,4 +1,4 @@
-"""Somebody asks for the end of a bound domain's anchor: a place elsewhere first, and what follows where there is none."""
+"""Somebody asks for the end of a bound domain's anchor: a place elsewhere first, and what if there is none."""
 
 from __future__ import annotations
 

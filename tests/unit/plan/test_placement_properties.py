@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import given, settings
@@ -143,7 +144,7 @@ def test_passes_settle(found: XenDomain, seen: list[Anchor], world: World) -> No
     for number in range(20):
         elsewhere = found.status.node_name != home
         current = dataclasses.replace(world, node=NodeState()) if elsewhere else world
-        result = plan(found, seen, current, NOW)
+        result = plan(found, seen, current, NOW + timedelta(minutes=number))
         check(found, seen, result)
         if any(isinstance(step, DropFinalizer) for step in result.steps):
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -160,6 +161,18 @@ def test_what_an_agent_said_in_an_earlier_life_is_not_taken_for_this_one(earlier
     assert shows(result.status) == "False Starting"
     assert result.status is not None and result.status.replicas == 0
     assert words(result) == []
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.want_ready])
+def test_a_minute_later_there_is_nothing_new_to_write(name: str) -> None:
+    case = CASES[name]
+    first = plan(case.domain, case.anchors, World(**case.world), NOW).status
+    assert first is not None
+    if first.node_name:
+        return
+    found = case.domain.model_copy(update={"status": first})
+    world = World(**(case.world | {"start_requested": False}))
+    assert plan(found, case.anchors, world, NOW + timedelta(minutes=1)).status is None
 
 
 def test_the_failed_anchor_is_named_to_the_user() -> None:

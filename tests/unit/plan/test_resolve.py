@@ -198,7 +198,9 @@ def test_the_plain_data_for_a_host() -> None:
 REQUESTS: dict[str, tuple[dict[str, Any], int]] = {
     # MiB of memory.max, 1 for the domain, 1 a vCPU, 1 for each begun 128 MiB
     "512 MiB, 1 vCPU": ({"memory": {"size": "512Mi"}}, 512 + 1 + 1 + 4),
-    "the maximum counts": ({"memory": {"size": "512Mi", "max": "1Gi"}, "cpu": {"count": 1, "max": 4}}, 1024 + 1 + 4 + 8),
+    "the maximum counts": (
+        {"memory": {"size": "512Mi", "max": "1Gi"}, "cpu": {"count": 1, "max": 4}}, 1024 + 1 + 4 + 8
+    ),
     "what is begun counts": ({"memory": {"size": "129Mi"}}, 129 + 1 + 1 + 2),
     "bytes are rounded up": ({"memory": {"size": 1024**2 + 1}}, 2 + 1 + 1 + 1),
 }

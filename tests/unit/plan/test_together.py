@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kubexen.api.conditions import find
 from kubexen.api.domainstatus import AGENT_FIELDS, CONTROLLER_FIELDS, XenDomainStatus
-from kubexen.api.xendomain import XenDomain
+from kubexen.api.xendomain import PowerState, XenDomain
 from kubexen.hypervisor.port import DomainState, ShutdownReason
 from kubexen.plan import domain as agent
 from kubexen.plan import placement
@@ -54,6 +54,7 @@ class Lab:
     now: datetime = NOW
     anchors: list[Anchor] = field(default_factory=list)
     hosts: dict[str, Host] = field(default_factory=lambda: {n: Host(n) for n in ("xen1", "xen2", "xen3")})
+    off: dict[str, str | None] = field(default_factory=dict)  # by anchor: the node that it may not be placed on
     made: int = 0
     events: list[str] = field(default_factory=list)
 
@@ -92,7 +93,8 @@ class Lab:
                 self.made += 1
                 wanted = constraints(manifest)
                 new = anchor(f"p{self.made}", wanted.get("on", ""), "Pending", age=0, ready=None)
-                self.anchors.append(dataclasses.replace(new, disruption=wanted.get("off", "")))  # kept for the scheduler
+                self.off[new.uid] = wanted.get("off")
+                self.anchors.append(new)
 
     def kubelets(self) -> None:
         """The scheduler, the kubelets, and guests that do what they were asked to."""
@@ -100,8 +102,8 @@ class Lab:
         for one in self.anchors:
             if not one.node and one.live:
                 free = [h.name for h in self.hosts.values()
-                        if h.on and h.connected and not h.cordoned and h.name != one.disruption]
-                one = dataclasses.replace(one, node=free[self.made % len(free)] if free else "", disruption="",
+                        if h.on and h.connected and not h.cordoned and h.name != self.off[one.uid]]
+                one = dataclasses.replace(one, node=free[self.made % len(free)] if free else "",
                                           unschedulable="" if free else "no node")
             elif one.node and one.phase == "Pending" and self.hosts[one.node].on:
                 one = dataclasses.replace(one, phase="Running")
@@ -190,10 +192,9 @@ class Lab:
                 metadata = self.xd.metadata.model_copy(update={"deletion_timestamp": self.now})
                 self.xd = self.xd.model_copy(update={"metadata": metadata})
             case ["power", power] if self.xd:
-                spec = self.xd.spec.model_copy(update={"power_state": power})
+                spec = self.xd.spec.model_copy(update={"power_state": PowerState(power)})
                 metadata = self.xd.metadata.model_copy(update={"generation": self.xd.metadata.generation + 1})
-                self.xd = self.xd.model_copy(update={"spec": type(spec).model_validate(spec.to_dict()),
-                                                     "metadata": metadata})
+                self.xd = self.xd.model_copy(update={"spec": spec, "metadata": metadata})
             case ["drain", name]:
                 self.hosts[name].cordoned = True
                 self.anchors = [dataclasses.replace(a, deleting=True) if a.node == name else a for a in self.anchors]
@@ -228,9 +229,9 @@ class Lab:
                 for host in self.hosts.values():
                     host.fenced_boot = host.fenced_boot if host.on else host.boots
             case ["boot"]:
-                for host in self.hosts.values():
+                for host in list(self.hosts.values()):
                     if not host.on:
-                        host.on, host.boots, host.domids, host.asked_at, host.deaf = True, host.boots + 1, 0, None, False
+                        self.hosts[host.name] = Host(host.name, host.boots + 1, fenced_boot=host.fenced_boot)
         assert sum(h.running for h in self.hosts.values()) <= 1, "one domain on two hosts"
         assert sum(h.domain is not None for h in self.hosts.values() if h.on) <= 1
 
@@ -256,8 +257,8 @@ class Lab:
 
 LOOKS = ("controller", "kubelets", "agents")
 HAPPENINGS = (
-    "delete", "power Halted", "power Running", "power Paused", "power Running", "drain xen1", "drain xen2", "drain xen3",
-    "uncordon", "evict", "anchors fail", "anchors vanish", "guest poweroff", "guest crash", "guest reboot",
+    "delete", "power Halted", "power Running", "power Paused", "power Running", "drain xen1", "drain xen2",
+    "drain xen3", "uncordon", "evict", "anchors fail", "anchors vanish", "guest poweroff", "guest crash", "guest reboot",
     "guest-reboots", "deaf", "xl-destroy", "xl-pause", "disconnect", "connect", "power-cut", "fence", "boot",
     "wait 5", "wait 65",
 )

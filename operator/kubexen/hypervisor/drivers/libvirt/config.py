@@ -145,9 +145,7 @@ def _owner_and_note(metadata: ET.Element) -> tuple[Owner, str] | None:
 
 def _add_metadata(domain: ET.Element, config: DomainConfig) -> None:
     owner = config.owner
-    ours = _add(
-        _add(domain, "metadata"), f"{{{METADATA_URI}}}domain", namespace=owner.namespace, name=owner.name, uid=owner.uid
-    )
+    ours = _add(_add(domain, "metadata"), f"{{{METADATA_URI}}}domain", namespace=owner.namespace, name=owner.name, uid=owner.uid)
     if config.note:
         _add(ours, f"{{{METADATA_URI}}}note", config.note)
     if (config.weight, config.cap) != (DEFAULT_WEIGHT, DEFAULT_CAP):
@@ -178,9 +176,7 @@ def _disk(element: ET.Element) -> DiskConfig:
 
 
 def _interface(element: ET.Element) -> InterfaceConfig:
-    return InterfaceConfig(
-        mac=_child(element, "mac").attrib["address"], bridge=_child(element, "source").attrib["bridge"]
-    )
+    return InterfaceConfig(mac=_child(element, "mac").attrib["address"], bridge=_child(element, "source").attrib["bridge"])
 
 
 def _type(element: ET.Element) -> DomainType:

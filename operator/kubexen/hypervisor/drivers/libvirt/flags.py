@@ -80,11 +80,7 @@ class XcProbe:
             if len(page) < PAGE:
                 break
             first = page[-1]["domid"] + 1
-        return [
-            sample_of_xc(row, self._memory(row, "target"), self._memory(row, "static-max"))
-            for row in rows
-            if row["domid"]
-        ]
+        return [sample_of_xc(row, self._memory(row, "target"), self._memory(row, "static-max")) for row in rows if row["domid"]]
 
     def _memory(self, row: dict[str, Any], key: str) -> int | None:
         value = self._xen.read(f"/local/domain/{row['domid']}/memory/{key}")
@@ -96,9 +92,7 @@ def sample_of_xc(row: dict[str, Any], target_kib: int | None, static_max_kib: in
     return Sample(
         uuid=str(UUID(bytes=bytes(row["handle"]))),
         domid=row["domid"],
-        flags=Flags(
-            **{name: bool(row[name]) for name in ("running", "blocked", "paused", "shutdown", "crashed", "dying")}
-        ),
+        flags=Flags(**{name: bool(row[name]) for name in ("running", "blocked", "paused", "shutdown", "crashed", "dying")}),
         memory_kib=row["mem_kb"],
         max_memory_kib=static_max_kib or row["maxmem_kb"],
         vcpus_online=row["online_vcpus"],
@@ -147,9 +141,7 @@ def samples_of_xl(text: str) -> list[Sample]:
                 max_memory_kib=kib,
                 vcpus_online=int(row["vcpus"]),
                 vcpus=int(row["vcpus"]),
-                shutdown_reason=shutdown_reason(int(row["reason"], 16))
-                if flags.shutdown and row["reason"] != "-"
-                else None,
+                shutdown_reason=shutdown_reason(int(row["reason"], 16)) if flags.shutdown and row["reason"] != "-" else None,
                 ran=float(row["seconds"]) > 0,
             )
         )

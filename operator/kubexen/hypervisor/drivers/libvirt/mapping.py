@@ -140,9 +140,7 @@ NOT_OURS = frozenset(
     }
 )
 
-_BY_CODE = {
-    getattr(libvirt, f"VIR_ERR_{name}"): error for name, error in BY_NAME.items() if hasattr(libvirt, f"VIR_ERR_{name}")
-}
+_BY_CODE = {getattr(libvirt, f"VIR_ERR_{name}"): error for name, error in BY_NAME.items() if hasattr(libvirt, f"VIR_ERR_{name}")}
 
 # A connection that breaks in the middle of a call says so as an internal or a system error of these parts of libvirt.
 _TRANSPORTS = (libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_STREAMS)

@@ -104,9 +104,7 @@ class XenPlatform:
         for disk in config.disks:
             there = Path(disk.path).is_block_device() if disk.block_device else Path(disk.path).is_file()
             if not there:
-                raise InvalidConfig(
-                    f"disk {disk.target}: no {'block device' if disk.block_device else 'file'} {disk.path}"
-                )
+                raise InvalidConfig(f"disk {disk.target}: no {'block device' if disk.block_device else 'file'} {disk.path}")
         for interface in config.interfaces:
             if not (NETWORK_DEVICES / interface.bridge / "bridge").is_dir():
                 raise InvalidConfig(f"interface {interface.mac}: no bridge {interface.bridge}")
