@@ -314,6 +314,12 @@ UNREADY: dict[str, Unready] = {
         {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
         stalled=True,
     ),
+    "toleration-in-pictures": Unready(
+        "AnchorRefused",
+        ("spec.tolerations[0].key", "Invalid value"),
+        {"tolerations": [{"key": "\U0001f600", "operator": "Exists"}]},
+        stalled=True,
+    ),
     "affinity-that-no-pod-may-have": Unready(
         "AnchorRefused", ("NodeAffinity",), {"affinity": {"nodeAffinity": "xen1"}}, stalled=True
     ),

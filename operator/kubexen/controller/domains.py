@@ -26,6 +26,9 @@ from kubexen.plan.resolve import domain_uuid, resolve
 
 logger = logging.getLogger(__name__)
 
+LONGEST_QUOTE = 2000
+"""Characters of a refusal that are shown: it may quote the whole pod."""
+
 REFUSED_AGAIN = 5.0
 """Seconds until an anchor that the API server refused is tried again."""
 
@@ -149,8 +152,9 @@ class DomainReconciler:
         try:
             pod = await self._api.create(PODS, manifest, domain.metadata.namespace)
         except (Forbidden, Invalid) as error:
-            told = self._refused.get(domain.key) == error.message
-            self._refused[domain.key] = error.message
+            why = error.message[:LONGEST_QUOTE]
+            told = self._refused.get(domain.key) == why
+            self._refused[domain.key] = why
             return REFUSED_AGAIN if told else 0.0  # at once, to tell the user
         self._created[domain.key] = (time.monotonic(), count + 1)
         self._refused.pop(domain.key, None)

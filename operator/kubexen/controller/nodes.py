@@ -87,6 +87,7 @@ def node_state(cache: Cache, name: str) -> NodeState:
         exists=node is not None,
         cordoned=bool(spec.get("unschedulable")),
         lost=cache.is_lost(name),
+        boot_id=host.status.boot_id if host is not None else None,
         fenced=(host is not None and host.fenced)
         or (cache.is_lost(name) and any(t["key"] == OUT_OF_SERVICE for t in spec.get("taints") or ())),
     )

@@ -207,7 +207,7 @@ class Api:
         """Server-side apply. With `metadata.resourceVersion` in the body a later write of others is a Conflict, also
         with force; without it a late write is accepted. Without `force`, so is a field that another manager owns.
         """
-        body = _typed(res, body)
+        body = _as_yaml(_typed(res, body))
         body["metadata"] = {**body.get("metadata", {}), "name": name}
         query = {"fieldManager": manager, "force": "true" if force else "false"}
         return await self._call("PATCH", res.path(namespace, name, subresource), query, body, _APPLY_PATCH)
@@ -313,6 +313,21 @@ class Api:
             if warning not in self._warned and len(self._warned) < 1000:
                 self._warned.add(warning)
                 logger.warning("%s: %s", path, warning)
+
+
+def _as_yaml(value: Any) -> Any:
+    """The same without characters beyond U+FFFF, as in a user's emoji that a condition's message quotes.
+
+    The server reads an apply as YAML, which refuses the surrogate pairs that JSON writes for them (400).
+    """
+    match value:
+        case dict():
+            return {key: _as_yaml(item) for key, item in value.items()}
+        case list():
+            return [_as_yaml(item) for item in value]
+        case str() if not value.isascii():
+            return "".join(letter if letter <= "\uffff" else "\ufffd" for letter in value)
+    return value
 
 
 def _configuration_source(kubeconfig: str | None) -> Load:

@@ -37,6 +37,9 @@ CONDITIONS = (
 PATIENCE = 2.0
 """Seconds that an anchor may take before the status says what it waits for: a quick start costs no such write."""
 
+ON_ITS_WAY = frozenset({Reason.DISK_NOT_FOUND, Reason.POOL_NOT_FOUND, Reason.NETWORK_NOT_FOUND})
+"""What a new domain names may have been applied together with it, and be seen a moment later."""
+
 POWERED_OFF = "poweroff"
 
 ORDERLY = (POWERED_OFF, "reboot")
@@ -91,6 +94,7 @@ class NodeState:
     exists: bool = True
     cordoned: bool = False
     lost: bool = False  # not ready, and its agent's Lease has expired
+    boot_id: str | None = None  # of its dom0, as its agent told last
     fenced: bool = False  # the out-of-service taint, or a person's word on the XenHost
 
 
@@ -181,6 +185,9 @@ class _Pass:
             problem = self.world.problem
             self._not_ready(problem.reason, problem.message, stalled=problem.stalled)
             self.requeue = problem.retry_after
+            if problem.reason in ON_ITS_WAY and (left := PATIENCE - self._age()) > 0:
+                self.quiet = self.next.off == self.status.off
+                self.requeue = left
             return
         live = [a for a in self.anchors if a.live]
         chosen = next((a for a in live if a.running), live[0] if live else None)
@@ -280,7 +287,10 @@ class _Pass:
 
         `released` names an earlier anchor until an agent takes up the new one: all it said is of an earlier life.
         """
-        return None if self.status.released else find(self.status.conditions, ConditionType.DOMAIN_READY)
+        here = self.world.node.boot_id is None or self.status.boot_id in (None, self.world.node.boot_id)
+        if self.status.released or not here:  # said by an agent of a host, or of a boot, that is no more
+            return None
+        return find(self.status.conditions, ConditionType.DOMAIN_READY)
 
     def _leave(self, others: Sequence[Anchor]) -> None:
         """The node has given it up: bind it to the anchor that waits elsewhere, or unbind it."""
@@ -440,6 +450,10 @@ class _Pass:
                   "It leaves its node by a restart; live migration is not built yet.")
 
     # --- small hands
+
+    def _age(self) -> float:
+        created = self.domain.metadata.creation_timestamp
+        return (self.now - created).total_seconds() if created else PATIENCE
 
     def _create(self, *, off: str = "", only: str = "") -> None:
         if self.world.anchor_refused:

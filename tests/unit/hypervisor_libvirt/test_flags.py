@@ -63,7 +63,7 @@ def test_a_domain_being_built_has_no_sizes_in_the_xenstore_yet() -> None:
     ],
 )
 def test_an_ended_domain_says_why(code: int, crashed: int, reason: ShutdownReason, state: str) -> None:
-    sample = sample_of_xc({**ROW, "blocked": 0, "shutdown": 1, "crashed": crashed, "shutdown_reason": code}, 1, 1)
+    sample = sample_of_xc({**ROW, "blocked": 0, "shutdown": 1 - crashed, "crashed": crashed, "shutdown_reason": code}, 1, 1)
     assert (sample.shutdown_reason, str(sample.flags)) == (reason, state)
     assert shutdown_reason(code) is reason
 

@@ -127,7 +127,8 @@ class Connection:
             try:
                 self._get()
             except Unreachable as error:
-                logger.info("%s; again in %.1f s", error, delay)
+                level = logging.WARNING if delay == FIRST_RETRY_SECONDS else logging.DEBUG  # once a loss
+                logger.log(level, "%s; again in %.1f s", error, delay)
                 self._closed.wait(delay)
                 delay = min(2 * delay, LAST_RETRY_SECONDS)
             else:

@@ -173,7 +173,7 @@ class LibvirtDriver:
         """Whether libvirt is at work on a domain that is not in Xen: a guest's reboot is an end and a new start to it
         (10 s under emulation), and whoever took it for gone in between would start it a second time."""
         with contextlib.suppress(Unreachable, NotFound), self._connection.calls(f"look for {uuid}") as conn:
-            return _has_job(conn.lookupByUUIDString(uuid))
+            return self._platform.is_busy(conn.lookupByUUIDString(uuid))
         return False
 
     def _live(self, uuid: str) -> Sample:
@@ -206,8 +206,24 @@ class LibvirtDriver:
         with self._connection.calls(f"look for {config.name}") as conn:
             for look_up, key in ((conn.lookupByUUIDString, config.uuid), (conn.lookupByName, config.name)):
                 domain = _found(look_up, key)
-                if domain is not None and not _make_room(domain, config):
+                if domain is not None and not self._make_room(domain, config):
                     raise AlreadyExists(f"libvirt has a definition of {domain.name()}, {domain.UUIDString()}")
+
+    def _make_room(self, domain: Any, config: DomainConfig) -> bool:
+        """Whether what libvirt holds is only a leftover of this very domain: a definition that somebody made, which goes,
+        or the shell of a transient domain whose restart after its guest's reboot failed, which a start fills again.
+
+        Not while libvirt is at work on it: a second start would fail on the first one's name, and libvirt would then
+        forget the domain that runs (read in 9.0's libxlDomainCreateXML)."""
+        same = (domain.UUIDString(), domain.name()) == (config.uuid, config.name)
+        if not same or domain.isActive() or self._platform.is_busy(domain):
+            return False
+        metadata = metadata_of(domain)
+        if metadata is None or metadata[0] != config.owner:
+            return False
+        if domain.isPersistent():
+            _undefine(domain)
+        return True
 
     def _clear_torn(self, config: DomainConfig) -> None:
         """Destroy what is left of a build of this domain that libvirt's daemon died in: libvirt does not know it, it is
@@ -225,10 +241,6 @@ def _on_its_way(state: DomainState) -> DomainState:
     return dataclasses.replace(state, flags=dataclasses.replace(state.flags, running=False, blocked=False, dying=True))
 
 
-def _has_job(domain: Any) -> bool:
-    return not domain.isActive() and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
-
-
 def _found(look_up: Callable[[str], Any], key: str) -> Any:
     try:
         return look_up(key)
@@ -236,22 +248,6 @@ def _found(look_up: Callable[[str], Any], key: str) -> Any:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
-
-
-def _make_room(domain: Any, config: DomainConfig) -> bool:
-    """Whether what libvirt holds is only a leftover of this very domain: a definition that somebody made, which goes,
-    or the shell of a transient domain whose restart after its guest's reboot failed, which a start fills again.
-
-    Not while libvirt is at work on it: a second start would fail on the first one's name, and libvirt would then forget
-    the domain that runs (read in 9.0's libxlDomainCreateXML)."""
-    if domain.isActive() or _has_job(domain) or (domain.UUIDString(), domain.name()) != (config.uuid, config.name):
-        return False
-    metadata = metadata_of(domain)
-    if metadata is None or metadata[0] != config.owner:
-        return False
-    if domain.isPersistent():
-        _undefine(domain)
-    return True
 
 
 def _undefine(domain: Any) -> None:

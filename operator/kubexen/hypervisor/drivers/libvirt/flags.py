@@ -88,17 +88,25 @@ class XcProbe:
 
 
 def sample_of_xc(row: dict[str, Any], target_kib: int | None, static_max_kib: int | None) -> Sample:
-    """One row of domain_getinfo."""
+    """One row of domain_getinfo. libxc tells a crashed domain as not shut down; xl and we tell it as both."""
+    ended = bool(row["shutdown"] or row["crashed"])
     return Sample(
         uuid=str(UUID(bytes=bytes(row["handle"]))),
         domid=row["domid"],
-        flags=Flags(**{name: bool(row[name]) for name in ("running", "blocked", "paused", "shutdown", "crashed", "dying")}),
+        flags=Flags(
+            running=bool(row["running"]),
+            blocked=bool(row["blocked"]),
+            paused=bool(row["paused"]),
+            shutdown=ended,
+            crashed=bool(row["crashed"]),
+            dying=bool(row["dying"]),
+        ),
         memory_kib=row["mem_kb"],
         max_memory_kib=static_max_kib or row["maxmem_kb"],
         vcpus_online=row["online_vcpus"],
         vcpus=row["max_vcpu_id"] + 1,
         memory_target_kib=target_kib,
-        shutdown_reason=shutdown_reason(row["shutdown_reason"]) if row["shutdown"] else None,
+        shutdown_reason=shutdown_reason(row["shutdown_reason"]) if ended else None,
         ran=row["cpu_time"] > 0,
     )
 

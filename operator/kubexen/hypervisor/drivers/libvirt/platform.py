@@ -55,6 +55,9 @@ class Platform(Protocol):
     def set_weight(self, domain: Any, config: DomainConfig) -> None:
         """Its share of the CPUs, weight and cap."""
 
+    def is_busy(self, domain: Any) -> bool:
+        """Whether libvirt is at work on a domain that is not active: starting it, or done with ending it."""
+
     def devices(self, domain: Any, domid: int) -> Devices: ...
 
     def shutdown(self, domain: Any, domid: int) -> None: ...
@@ -125,6 +128,9 @@ class XenPlatform:
     def set_weight(self, domain: Any, config: DomainConfig) -> None:
         domain.setSchedulerParameters({"weight": config.weight, "cap": config.cap})
 
+    def is_busy(self, domain: Any) -> bool:
+        return not domain.isActive() and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
+
     def devices(self, domain: Any, domid: int) -> Devices:
         return devices_of(self._xen, domid)
 
@@ -171,6 +177,10 @@ class LibvirtPlatform:
 
     def set_weight(self, domain: Any, config: DomainConfig) -> None:
         """Nothing runs there."""
+
+    def is_busy(self, domain: Any) -> bool:
+        """All it does is done at once."""
+        return False
 
     def devices(self, domain: Any, domid: int) -> Devices:
         config = from_xml(domain.XMLDesc())
