@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 
+from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import Reason
+from kubexen.api.fields import rfc3339
 from kubexen.api.names import ANCHOR_FINALIZER, ANCHOR_READINESS_GATE, CONTROLLER_MANAGER, DOMAIN_FINALIZER
 from kubexen.api.xendomain import XenDomain
 from kubexen.controller.cache import Cache
@@ -52,6 +54,8 @@ class DomainReconciler:
         if domain is None:
             self._refused.pop(key, None)
             self._created.pop(key, None)
+            if (error := self._cache.invalid(key)) is not None:
+                return await self._unreadable(key, error)
             return await self._abandoned(key)
         if not domain.deleting and DOMAIN_FINALIZER not in domain.metadata.finalizers:
             await self._add_finalizer(domain)
@@ -59,6 +63,9 @@ class DomainReconciler:
         anchors = self._cache.anchors(domain)
         plan = placement.plan(domain, anchors, self._look(domain, anchors), datetime.now(UTC))
         try:
+            if not domain.status.node_name:
+                # Before it can be bound, and in this one worker: no agent can be taking the disk meanwhile.
+                await self._release_disks(domain, {disk.disk for disk in domain.spec.disks})
             if plan.status is not None:
                 await self._write(domain, plan)
             for event in plan.events:
@@ -136,7 +143,7 @@ class DomainReconciler:
             case SetGate():
                 await self._gate(domain, step)
             case DropFinalizer():
-                await self._release_disks(domain)
+                await self._release_disks(domain, set())
                 await self._drop_finalizer(domain)
         return None
 
@@ -213,16 +220,42 @@ class DomainReconciler:
         patch = {"metadata": {"finalizers": left, "resourceVersion": domain.metadata.resource_version}}
         await self._api.merge(XENDOMAINS, domain.metadata.name, patch, domain.metadata.namespace)
 
-    async def _release_disks(self, domain: XenDomain) -> None:
-        """A domain that is gone for good holds no disk."""
+    async def _release_disks(self, domain: XenDomain, kept: Set[str | None]) -> None:
+        """Free the disks that a domain on no node holds, but those kept: what its spec names stays its own."""
         for key in self._cache.disks_held(domain.metadata.uid):
             namespace, _, name = key.partition("/")
             disk = self._cache.get(XENDISKS, key)
-            if disk is None or namespace != domain.metadata.namespace:
+            if disk is None or namespace != domain.metadata.namespace or name in kept:
                 continue
             patch = {"metadata": {"resourceVersion": disk["metadata"]["resourceVersion"]}, "status": {"usedBy": None}}
             answer = await self._api.merge(XENDISKS, name, patch, namespace, subresource="status")
             self._cache.put(XENDISKS, answer)
+
+    async def _unreadable(self, key: str, error: InvalidObject) -> float | None:
+        """The API server took an object (under an older CRD) that this version cannot read: say so, and let it be deleted."""
+        document = self._cache.get(XENDOMAINS, key)
+        if document is None:
+            return None
+        metadata, status = document["metadata"], document.get("status", {})
+        namespace, name = metadata["namespace"], metadata["name"]
+        if "deletionTimestamp" in metadata and not status.get("nodeName"):
+            left = [f for f in metadata.get("finalizers") or () if f != DOMAIN_FINALIZER]
+            patch = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
+            await self._api.merge(XENDOMAINS, name, patch, namespace)
+            return None
+        ready: Object = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
+        told = f"{error.field}: {error.message}"
+        if ready.get("reason") == Reason.INVALID_SPEC and ready.get("message") == told:
+            return None
+        condition = {"status": "False", "reason": str(Reason.INVALID_SPEC), "message": told,
+                     "lastTransitionTime": rfc3339(datetime.now(UTC))}
+        own = {k: v for k, v in status.items() if k in ("nodeName", "anchorUID", "move", "macAddresses", "off", "selector")}
+        body: Object = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {
+            **own, "replicas": 0, "conditions": [{"type": "Ready", **condition}, {"type": "Stalled", **condition, "status": "True"}],
+        }}
+        answer = await self._api.apply(XENDOMAINS, name, body, namespace, manager=CONTROLLER_MANAGER, subresource="status")
+        self._cache.put(XENDOMAINS, answer)
+        return None
 
     async def _refresh(self, domain: XenDomain) -> None:
         """Our picture was older than the server's: take the server's."""

@@ -34,19 +34,18 @@ class NodeReconciler:
     async def reconcile(self, name: str) -> float | None:
         node = self._cache.get(NODES, name)
         host = self._cache.host(name)
-        if node is None:
-            return None
-        if host is not None:
+        if host is not None and node is not None:
             await self._publish(name, node)
         bound = self._cache.domains_on(name)
         if not bound:
             return None
-        lost = not _ready(node) and await self._lease_expired(name)
+        ready = node is not None and _ready(node)  # a deleted Node says nothing of its host
+        lost = not ready and await self._lease_expired(name)
         if lost != self._cache.is_lost(name):
             self._cache.set_lost(name, lost)
             for key in bound:
                 self._on_domain(key)
-        return LOOK_AGAIN if not _ready(node) else None
+        return None if ready else LOOK_AGAIN
 
     async def _publish(self, name: str, node: dict[str, Any]) -> None:
         held = []

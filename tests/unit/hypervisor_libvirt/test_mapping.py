@@ -47,6 +47,7 @@ def test_the_tables_name_only_what_libvirt_has() -> None:
         ("OPERATION_TIMEOUT", "LIBXL", "something else took long", errors.TimedOut),
         ("OPERATION_FAILED", "DOMAIN", "domain 'web' already exists with uuid 5f", errors.AlreadyExists),
         ("OPERATION_INVALID", "DOMAIN", "domain is already active as 'web'", errors.AlreadyExists),
+        ("OPERATION_INVALID", "DOMAIN", "domain 'web' is already being started", errors.AlreadyExists),
         ("OPERATION_INVALID", "LIBXL", "domain is not running", errors.WrongState),
         ("INVALID_ARG", "TEST", "unsupported flags (0x1) in function f", errors.Unsupported),
     ],

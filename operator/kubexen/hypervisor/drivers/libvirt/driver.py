@@ -206,23 +206,21 @@ class LibvirtDriver:
         with self._connection.calls(f"look for {config.name}") as conn:
             for look_up, key in ((conn.lookupByUUIDString, config.uuid), (conn.lookupByName, config.name)):
                 domain = _found(look_up, key)
-                if domain is not None and not self._make_room(domain, config):
+                if domain is not None and not self._make_room(conn, domain, config):
                     raise AlreadyExists(f"libvirt has a definition of {domain.name()}, {domain.UUIDString()}")
 
-    def _make_room(self, domain: Any, config: DomainConfig) -> bool:
-        """Whether what libvirt holds is only a leftover of this very domain: a definition that somebody made, which goes,
-        or the shell of a transient domain whose restart after its guest's reboot failed, which a start fills again.
-
-        Not while libvirt is at work on it: a second start would fail on the first one's name, and libvirt would then
-        forget the domain that runs (read in 9.0's libxlDomainCreateXML)."""
+    def _make_room(self, conn: Any, domain: Any, config: DomainConfig) -> bool:
+        """Remove what libvirt holds if it is only a leftover of this very domain: a definition that somebody made, or the
+        shell of a transient domain whose restart after its guest's reboot failed, which would block every start (seen
+        on libvirt 9.0). Not while libvirt is at work on it. Whether there is room now."""
         same = (domain.UUIDString(), domain.name()) == (config.uuid, config.name)
         if not same or domain.isActive() or self._platform.is_busy(domain):
             return False
         metadata = metadata_of(domain)
         if metadata is None or metadata[0] != config.owner:
             return False
-        if domain.isPersistent():
-            _undefine(domain)
+        # A transient one cannot be undefined; defining it makes it a persistent one.
+        _undefine(domain if domain.isPersistent() else conn.defineXML(to_xml(config)))
         return True
 
     def _clear_torn(self, config: DomainConfig) -> None:

@@ -154,7 +154,8 @@ _BY_TEXT: tuple[tuple[str, type[HypervisorError]], ...] = (
     ("failed to free memory", NoMemory),
     ("already exists with uuid", AlreadyExists),
     ("is already defined with uuid", AlreadyExists),
-    ("domain is already active", AlreadyExists),
+    ("is already active", AlreadyExists),
+    ("is already being started", AlreadyExists),
     ("client socket is closed", Unreachable),
     ("unsupported flags", Unsupported),
 )
