@@ -46,7 +46,7 @@ def arguments() -> argparse.ArgumentParser:
     verb("get", "copy a file or folder from a dom0 to a path here", "host", "source", "target")
     console = verb("console", "show the end of a host's console, or of a guest's", "host")
     console.add_argument("domain", nargs="?", help="the guest's domain name")
-    console.add_argument("-n", "--lines", type=int, default=40)
+    console.add_argument("-n", "--lines", type=int, default=80)
     verb("type", "type a command into a guest's console: poweroff, reboot, crash, ...", "host", "domain", "command")
     agent = verb("install-agent", "put the agent into a dom0 and start it", "host", "kubeconfig")
     agent.add_argument("--source", default="operator", help="the folder with kubexen/ (default: %(default)s)")

@@ -256,8 +256,11 @@ class XenHost:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def guest_console_tail(self, domain: str, lines: int = 40) -> str:
-        """The last lines that a guest (by its domain's name) wrote to its console; '' if it wrote none."""
+    def guest_console_tail(self, domain: str, lines: int = 80) -> str:
+        """The last lines that a guest (by its domain's name) wrote to its console; '' if it wrote none.
+
+        A kernel's panic takes about 40 lines, and its reason is in the first of them.
+        """
         log = shlex.quote(f"{GUEST_LOGS}/guest-{domain}.log")
         return self.ssh(f"[ ! -e {log} ] || tail -n {lines} {log}").stdout.replace("\r", "")
 

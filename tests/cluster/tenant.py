@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from hack.cluster.api import Object
-from hack.stack.stack import Stack
 from hack.stack.hosts import SimulatedHost
+from hack.stack.stack import Stack
 from kubexen.api.names import DOMAIN_LABEL
 from kubexen.hypervisor.drivers.sim.host import SimHost
 from kubexen.hypervisor.port import DomainState
 
-PATIENCE = 120.0
-"""Seconds until a wait is given up; nothing here takes a tenth of it on a machine that has nothing else to do."""
+PATIENCE = 60.0
+"""Seconds until a wait is given up; on a machine that has nothing else to do the longest takes 30."""
 
 KUBEXEN = "/apis/kubexen.dev/v1alpha1"
 PLURALS = {"xd": "xendomains", "xdisk": "xendisks", "xact": "xenactions"}
@@ -102,6 +102,10 @@ class Tenant:
 
         return self.wait(name, reached)
 
+    def wait_restarted(self, name: str, domid: int) -> Object:
+        """Until the domain is as its spec asks, under another domid than this one."""
+        return self.wait(name, lambda found: is_ready(found) and found["status"].get("domid", domid) != domid)
+
     def wait_event(self, name: str, reason: str) -> Object:
         """Until an Event of this reason is there for the object of this name."""
         events = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
@@ -153,7 +157,7 @@ class Tenant:
             with xl(self.host(host.name)) as sim:
                 found += [(host.name, state) for state in sim.list()]
         wanted = self.xl_name(name or "")
-        return [(h, s) for h, s in found if s.name == wanted or name is None and s.name.startswith(wanted)]
+        return [(h, s) for h, s in found if s.name == wanted or (name is None and s.name.startswith(wanted))]
 
     def where(self, name: str) -> tuple[str, DomainState]:
         """The one host that has the domain, and what it is there."""

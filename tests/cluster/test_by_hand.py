@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from tests.cluster import manifests
-from tests.cluster.tenant import Tenant, is_ready, until, xl
+from tests.cluster.tenant import Tenant, until, xl
 
 
 def test_a_domain_destroyed_by_hand_is_started_again(tenant: Tenant) -> None:
     before = tenant.run(manifests.domain("web"))["web"]["status"]
     with xl(tenant.host_of("web")) as sim:
         sim.xl_destroy(tenant.xl_name("web"))
-    after = tenant.wait(
-        "web", lambda found: is_ready(found) and found["status"].get("domid", before["domid"]) != before["domid"]
-    )["status"]
+    after = tenant.wait_restarted("web", before["domid"])["status"]
     assert (after["nodeName"], after["anchorUID"]) == (before["nodeName"], before["anchorUID"])
     assert tenant.where("web")[1].domid == after["domid"]
     event = tenant.wait_event("web", "DestroyedByHand")

@@ -41,9 +41,7 @@ def test_a_guest_that_reboots_has_a_new_domid_on_the_same_host(tenant: Tenant) -
     before = tenant.run(manifests.domain("web"))["web"]["status"]
     with xl(tenant.host_of("web")) as sim:
         sim.guest_reboot(tenant.xl_name("web"))
-    after = tenant.wait(
-        "web", lambda found: is_ready(found) and found["status"].get("domid", before["domid"]) != before["domid"]
-    )["status"]
+    after = tenant.wait_restarted("web", before["domid"])["status"]
     assert (after["nodeName"], after["uuid"]) == (before["nodeName"], before["uuid"])
     assert tenant.where("web")[1].domid == after["domid"]
 
@@ -55,8 +53,7 @@ def test_a_guest_that_crashes_is_started_again_or_ended_or_kept(tenant: Tenant) 
         with xl(tenant.host_of(name)) as sim:
             sim.guest_crash(tenant.xl_name(name))
 
-    domid = before["restart"]["status"]["domid"]
-    tenant.wait("restart", lambda found: is_ready(found) and found["status"].get("domid", domid) != domid)
+    tenant.wait_restarted("restart", before["restart"]["status"]["domid"])
     assert "crash" in tenant.wait_event("restart", "Restarting")["note"]
 
     ended = tenant.wait_reason("destroy", "Crashed")
@@ -76,14 +73,10 @@ def test_a_guest_that_crashes_is_started_again_or_ended_or_kept(tenant: Tenant) 
 
 def test_a_crash_loop_is_backed_off_and_told(tenant: Tenant) -> None:
     domid = tenant.run(manifests.domain("web"))["web"]["status"]["domid"]
-    for last in (False, True):
-        with xl(tenant.host_of("web")) as sim:
-            sim.guest_crash(tenant.xl_name("web"))
-        if not last:
-            running = tenant.wait(
-                "web", lambda found: is_ready(found) and found["status"].get("domid", domid) != domid
-            )
-            domid = running["status"]["domid"]
+    with xl(tenant.host_of("web")) as sim:
+        sim.guest_crash(tenant.xl_name("web"))
+        domid = tenant.wait_restarted("web", domid)["status"]["domid"]
+        sim.guest_crash(tenant.xl_name("web"))
     looping = tenant.wait_reason("web", "CrashLoop")
     assert not is_ready(looping)
     assert "the next start waits" in condition(looping, "Ready")["message"]

@@ -69,7 +69,7 @@ def test_the_api_server_is_away(tenant: Tenant, domids: dict[str, int]) -> None:
     ask(tenant)
     see(tenant)
     assert is_ready(tenant.wait_reason("quits", "PoweredOff"))
-    tenant.wait("crashes", lambda found: is_ready(found) and found["status"].get("domid", crashed) != crashed)
+    tenant.wait_restarted("crashes", crashed)
 
 
 def test_the_toolstack_is_away(tenant: Tenant, domids: dict[str, int]) -> None:

@@ -19,11 +19,9 @@ def test_applied_it_runs_and_kubectl_reads_like_xl_list(tenant: Tenant) -> None:
     assert row[4] in ("-b----", "r-----", "------")
     assert row[5:7] == ["Running", node]
 
-    tenant.wait("web", lambda found: all(
-        device["backendState"] == "Connected"
-        for device in (*found["status"].get("disks", ()), *found["status"].get("interfaces", ()))
-    ) and found["status"].get("disks") and found["status"].get("interfaces"))  # fmt: skip
-    assert [host.files("/srv/shared/.kubexen") for host in tenant.stack.hosts][0]
+    (disk,), (interface,) = status["disks"], status["interfaces"]
+    assert (disk["name"], disk["target"]) == ("disk0", "xvda")
+    assert (interface["name"], interface["mac"]) == ("eth0", status["macAddresses"]["eth0"])
 
 
 def test_paused_and_back_it_is_the_same_domain(tenant: Tenant) -> None:

@@ -53,7 +53,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
                 continue
             try:
                 for guest in host.guest_consoles():
-                    report.sections.append((f"console of {guest} on {host.name}", host.guest_console_tail(guest, 15)))
+                    report.sections.append((f"console of {guest} on {host.name}", host.guest_console_tail(guest)))
                 report.sections.append((f"agent on {host.name}", host.agent_log(40)))
             except (HostError, subprocess.TimeoutExpired) as error:
                 report.sections.append((f"{host.name} does not answer", str(error)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from hack.stack.stack import ROOT
 from hack.xenlab.lab import Lab
 
-PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
+PYTEST = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments")
 FOLDER = "/opt/kubexen/contract"
 
 
@@ -46,7 +46,7 @@ def test_the_contract_on_real_xen(lab: Lab, tmp_path: Path) -> None:
         done = host.ssh(
             f"cd {FOLDER} && PYTHONPATH={FOLDER}:{FOLDER}/lib:/opt/kubexen/src python3 -m pytest -q -p no:cacheprovider "
             "tests/contract --driver xen:///system --timeout-each 120 --kernel /srv/images/vmlinux "
-            "--initrd /srv/images/initrd.gz --bridge xenbr0 --disk-dir /srv/pool 2>&1",
+            "--initrd /srv/images/initrd.gz --bridge xenbr0 --cmdline 'console=hvc0 quiet hb=1' --disk-dir /srv/pool 2>&1",
             check=False, timeout=1500,
         )
     finally:

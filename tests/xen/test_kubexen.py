@@ -46,10 +46,12 @@ def clean(stack: Stack, pools: None) -> Iterator[None]:
 
 def up(stack: Stack, **spec: Any) -> tuple[XenHost, int]:
     """Apply it and wait until it runs and its init has a shell. Returns its host and its domid."""
+    for host in stack.lab.hosts if stack.lab else []:
+        host.ssh(f": >/var/log/xen/console/guest-{XL_NAME}.log")  # what an earlier one of this name said
     stack.apply(manifest(**spec))
     stack.wait_reason(NAME, "Running")
     host, domid = where(stack)
-    host.guest_wait(XL_NAME, "hb ")
+    host.guest_wait(XL_NAME, "guest up")
     return host, domid
 
 

@@ -135,8 +135,11 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
         """Levels, not edges: every domain of this node and on this host is looked at now and then."""
         while True:
             await asyncio.sleep(arguments.full_look)
-            for line in await host.call(hypervisor.tidy):
-                logger.warning("%s", line)
+            try:
+                for line in await host.call(hypervisor.tidy):
+                    logger.warning("%s", line)
+            except HypervisorError as error:  # the agent outlives its hypervisor's daemon
+                logger.warning("nothing was tidied: %s", error)
             for uuid in [u for u in domains.orphans if u not in host.domains]:
                 del domains.orphans[uuid]
             everything()

@@ -250,9 +250,9 @@ class DomainReconciler:
         condition = {"status": "False", "reason": str(Reason.INVALID_SPEC), "message": told,
                      "lastTransitionTime": rfc3339(datetime.now(UTC))}
         own = {k: v for k, v in status.items() if k in ("nodeName", "anchorUID", "move", "macAddresses", "off", "selector")}
-        body: Object = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {
-            **own, "replicas": 0, "conditions": [{"type": "Ready", **condition}, {"type": "Stalled", **condition, "status": "True"}],
-        }}
+        conditions = [{"type": "Ready", **condition}, {"type": "Stalled", **condition, "status": "True"}]
+        body: Object = {"metadata": {"resourceVersion": metadata["resourceVersion"]},
+                        "status": {**own, "replicas": 0, "conditions": conditions}}
         answer = await self._api.apply(XENDOMAINS, name, body, namespace, manager=CONTROLLER_MANAGER, subresource="status")
         self._cache.put(XENDOMAINS, answer)
         return None

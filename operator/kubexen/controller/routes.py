@@ -139,8 +139,8 @@ def _scheduling(node: Object | None) -> object:
 
 
 def _fence(host: Object | None) -> object:
-    obj = host or {}
-    return (obj.get("spec", {}).get("fencedBootID"), obj.get("status", {}).get("bootID"), [o.get("uid") for o in obj.get("status", {}).get("orphaned") or ()])
+    spec, status = (host or {}).get("spec", {}), (host or {}).get("status", {})
+    return (spec.get("fencedBootID"), status.get("bootID"), [o.get("uid") for o in status.get("orphaned") or ()])
 
 
 def _namespace(namespace: Object | None) -> object:

@@ -133,7 +133,7 @@ class Commands:
         try:
             return self.run(*command).rstrip("\n")
         except Unreachable as error:
-            if "couldn't" in str(error).lower():  # 'couldn't read path', 'Couldn't list path'
+            if "couldn't read path" in str(error) or "could not list path" in str(error):
                 return None
             raise
 
