@@ -44,7 +44,7 @@ class Stack:
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / "stack.json").write_text(json.dumps({"driver": self.driver, "nodes": self.nodes}))
         with ThreadPoolExecutor(2) as pool:
-            lab = pool.submit(self._start_lab)
+            lab = pool.submit(self._start_lab, survive)
             self.cluster.start(survive=survive)
             self._install()
             self.start_controller()
@@ -72,9 +72,9 @@ class Stack:
             {"PYTHONPATH": str(ROOT / "operator")},
         )
 
-    def _start_lab(self) -> None:
+    def _start_lab(self, survive: bool) -> None:
         if self.lab is not None:
-            self.lab.start()
+            self.lab.start(survive=survive)
             self.lab.wait()
 
     def _install(self) -> None:

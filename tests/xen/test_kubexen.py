@@ -82,7 +82,7 @@ def events(stack: Stack) -> set[str]:
 
 def test_the_demo(stack: Stack) -> None:
     demo(stack)
-    stack.kubectl("delete", "-f", str(ROOT / "examples/tiny/domains.yaml"), "--timeout=180s")
+    stack.kubectl("delete", "-f", str(ROOT / "examples/tiny/domains.yaml"), "--timeout=180s", "--ignore-not-found")
     for host in stack.hosts:
         assert "tiny" not in host.xl_list()
         assert not [f for f in host.files("/srv/shared") if f.startswith(".kubexen")]
@@ -159,7 +159,7 @@ def test_a_host_that_rebooted_starts_its_domains_again(stack: Stack) -> None:
     host, _ = up(stack)
     before = status(stack, "bootID")
     host.reboot()
-    boot = host.boot_id
+    boot = host.boot_id()
     stack.wait("xd", NAME, f"jsonpath={{.status.bootID}}={boot}")
     stack.wait_reason(NAME, "Running")
     assert boot != before
