@@ -56,6 +56,11 @@ test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen $(PYTHON) -m pytest tests/xen
 
+.PHONY: test-contract-xen
+test-contract-xen: $(VENV)/.ready ## the drivers' suite in the dom0 of a real Xen host (not yet a part of `make test`)
+	@$(PYTHON) -m hack.xenlab build
+	@hack/level contract-xen $(PYTHON) -m pytest tests/xen/contract_in_dom0.py
+
 .PHONY: lint generate bench requirements
 lint: $(VENV)/.ready ## ruff, mypy, import-linter
 	@$(VENV)/bin/ruff check .
