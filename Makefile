@@ -54,7 +54,8 @@ test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.xenlab build
-	@hack/level xen $(PYTHON) -m pytest tests/xen
+	@hack/level xen-lab $(PYTHON) -m pytest tests/xen/test_lab.py
+	@hack/level xen $(PYTHON) -m pytest tests/xen/test_kubexen.py
 
 .PHONY: test-contract-xen
 test-contract-xen: $(VENV)/.ready ## the drivers' suite in the dom0 of a real Xen host (not yet a part of `make test`)
