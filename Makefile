@@ -62,7 +62,7 @@ test-contract-xen: $(VENV)/.ready ## the drivers' suite in the dom0 of a real Xe
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level contract-xen $(PYTHON) -m pytest tests/xen/contract_in_dom0.py
 
-.PHONY: lint generate bench requirements
+.PHONY: lint generate bench bench-xen requirements
 lint: $(VENV)/.ready ## ruff, mypy, import-linter
 	@$(VENV)/bin/ruff check .
 	@cd operator && $(VENV)/bin/mypy --config-file ../pyproject.toml -p kubexen
@@ -74,6 +74,11 @@ generate: $(VENV)/.ready ## the CRDs, from the models
 bench: $(VENV)/.ready ## figures, and whether they are within hack/bench/rangespec.yaml
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.bench
+
+bench-xen: $(VENV)/.ready ## a start on a real host, beside a bare `virsh create`
+	@$(PYTHON) -m hack.tools.build
+	@$(PYTHON) -m hack.xenlab build
+	@$(PYTHON) -m hack.bench xen
 
 requirements: $(VENV)/.ready ## pin the dependencies anew, from pyproject.toml
 	@hack/setup requirements "$(VENV)"

@@ -1,6 +1,7 @@
-"""`python -m hack.bench`: 500 domains at 10 a second on 20 simulated hosts, as figures, a table and an exit code.
+"""`python -m hack.bench [sim|xen]`: figures, a table and an exit code.
 
-Called by `make bench`. Writes build/bench/start.json; ends with 1 when a figure is outside of rangespec.yaml.
+sim (`make bench`): 500 domains at 10 a second on 20 simulated hosts; writes build/bench/start.json. xen (`make bench-xen`):
+starts on one real host; writes build/bench/start-xen.json. Ends with 1 when a figure is outside of rangespec.yaml.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hack.bench import bounds
+from hack.bench import bounds, xen
 from hack.bench.cost import Memory, Requests, cpu_seconds
 from hack.bench.load import NAMESPACE, Load
 from hack.cluster.cluster import COMPONENTS
@@ -31,23 +32,31 @@ PATIENCE = 120.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m hack.bench", description=__doc__)
-    parser.add_argument("--nodes", type=int, default=20)
-    parser.add_argument("--domains", type=int, default=500)
+    parser.add_argument("bench", nargs="?", choices=("sim", "xen"), default="sim")
+    parser.add_argument("--nodes", type=int, default=20, help="simulated hosts")
+    parser.add_argument("--domains", type=int, default=500, help="on simulated hosts")
     parser.add_argument("--rate", type=float, default=10.0, help="domains created a second")
-    parser.add_argument("--output", type=Path, default=ROOT / "build/bench/start.json")
+    parser.add_argument("--rounds", type=int, default=7, help="starts on the real host")
+    parser.add_argument("--output", type=Path, help="default: build/bench/start.json, or start-xen.json")
     arguments = parser.parse_args()
+    real = arguments.bench == "xen"
+    nodes = 1 if real else arguments.nodes
     with tempfile.TemporaryDirectory(prefix="kubexen-bench-") as folder:
-        state = Path(folder) / "stack"
-        stack = Stack(state, "sim", nodes=arguments.nodes, sim_options=SIM_OPTIONS, full_look=FULL_LOOK)
+        stack = Stack(Path(folder) / "stack", arguments.bench, nodes=nodes, sim_options=SIM_OPTIONS, full_look=FULL_LOOK)
         try:
-            print(f"starting a control plane and {arguments.nodes} hosts", flush=True)
+            print(f"starting a control plane and {nodes} hosts", flush=True)
             stack.start()
-            figures = measure(stack, arguments.domains, arguments.rate)
+            figures = xen.measure(stack, arguments.rounds) if real else measure(stack, arguments.domains, arguments.rate)
         finally:
             stack.stop()
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
-    return show(figures)
+    output = arguments.output or ROOT / "build/bench" / ("start-xen.json" if real else "start.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(figures, indent=2) + "\n")
+    if real:
+        print(json.dumps(figures, indent=2))
+    else:
+        show(figures)
+    return judge(figures, arguments.bench)
 
 
 def measure(stack: Stack, domains: int, rate: float) -> dict[str, Any]:
@@ -103,16 +112,20 @@ def _wait_for_anchors(stack: Stack, domains: int) -> None:
     raise RuntimeError(f"only {len(ready)} of {domains} anchors are Ready")
 
 
-def show(figures: dict[str, Any]) -> int:
-    """Print everything; 1 when a bound is broken."""
-    limits = bounds.load()
+def show(figures: dict[str, Any]) -> None:
+    """Print what has no bound."""
     print(f"\n{figures['domains']} domains, {figures['rate']:g} a second, on {figures['nodes']} hosts; "
-          f"{figures['cpus']} cores, load average {figures['load_average']:.1f}\n")
-    print(bounds.table(figures, limits))
+          f"{figures['cpus']} cores, load average {figures['load_average']:.1f}")
     print(f"\nslowest: p99 {figures['p99_s']} s, max {figures['max_s']} s; "
           f"after it: controller {figures['controller_after_mb']} MB, agent {figures['agent_after_mb']} MB")
     print(_columns("CPU a start", "ms", figures["cpu_ms_per_start"]))
     print(_columns("API requests of ours, a start", "number", figures["requests_per_start"]))
+
+
+def judge(figures: dict[str, Any], bench: str) -> int:
+    """Print what has a bound; 1 when one is broken."""
+    limits = bounds.load(bench)
+    print("\n" + bounds.table(figures, limits))
     broken = [limit.name for limit in limits if not limit.holds(figures)]
     if broken:
         print(f"\noutside of {bounds.RANGESPEC.relative_to(ROOT)}: {', '.join(broken)}", file=sys.stderr)

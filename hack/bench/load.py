@@ -153,23 +153,24 @@ def is_ready(item: Object) -> bool:
     )
 
 
-def disk(name: str) -> Object:
+def disk(name: str, namespace: str = NAMESPACE, pool: str = "bench-disks") -> Object:
     return {
-        "apiVersion": "kubexen.dev/v1alpha1", "kind": "XenDisk", "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"pool": "bench-disks", "size": "16Mi"},
+        "apiVersion": "kubexen.dev/v1alpha1", "kind": "XenDisk", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"pool": pool, "size": "16Mi"},
     }
 
 
-def domain(name: str) -> Object:
+def domain(name: str, namespace: str = NAMESPACE, pool: str = "bench-images", network: str = "bench") -> Object:
+    """With the disk of its own name."""
     return {
-        "apiVersion": "kubexen.dev/v1alpha1", "kind": "XenDomain", "metadata": {"name": name, "namespace": NAMESPACE},
+        "apiVersion": "kubexen.dev/v1alpha1", "kind": "XenDomain", "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "type": "pvh",
-            "boot": {"direct": {"kernel": {"pool": "bench-images", "file": "vmlinuz"},
-                                "initrd": {"pool": "bench-images", "file": "initrd.gz"}}},
+            "boot": {"direct": {"kernel": {"pool": pool, "file": "vmlinuz"},
+                                "initrd": {"pool": pool, "file": "initrd.gz"}}},
             "cpu": {"count": 1},
             "memory": {"size": "128Mi"},
             "disks": [{"name": "root", "disk": name, "target": "xvda"}],
-            "interfaces": [{"name": "eth0", "network": "bench"}],
+            "interfaces": [{"name": "eth0", "network": network}],
         },
     }

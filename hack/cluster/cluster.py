@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from hack.cluster import audit
-from hack.cluster.api import Api
+from hack.cluster.api import Api, ApiError
 from hack.cluster.certificates import Credentials, kubeconfig
 from hack.cluster.components import PORTS, Layout
 from hack.cluster.nodes import SimulatedNodes
@@ -108,6 +109,7 @@ class Cluster(SimulatedNodes):
         self._wait_healthy(name)
         if self.pid("kube-apiserver"):
             self._wait_healthy("kube-apiserver")  # it takes a moment to find an etcd that is back
+            self.wait_served()
 
     def pause_component(self, name: str) -> None:
         """Let a component hang (SIGSTOP): its connections stay open and nothing answers."""
@@ -190,6 +192,27 @@ class Cluster(SimulatedNodes):
         return self.kubectl(
             "create", "token", name, f"--namespace={namespace}", f"--duration={duration}", *bound
         ).strip()
+
+    def wait_served(self, timeout: float = 60) -> None:
+        """Wait until every custom kind is listed by the API server and found by kubectl. One that is healthy may not do
+        so yet, and a definition's condition Established says that it will, not that it does."""
+        deadline = time.monotonic() + timeout
+        while missing := self._not_served():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not served within {timeout:g} s: {missing}")
+            time.sleep(0.1)
+
+    def _not_served(self) -> str:
+        """Which custom kinds cannot be used yet, or why nobody knows."""
+        try:
+            definitions = self.api.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
+            for spec in (definition["spec"] for definition in definitions):
+                for version in (v["name"] for v in spec["versions"] if v["served"]):
+                    self.api.get(f"/apis/{spec['group']}/{version}/{spec['names']['plural']}", limit="1")
+            known = self.kubectl("api-resources", "-o", "name", "--cached=false").split()
+        except (ApiError, KubectlError) as error:
+            return str(error)
+        return ", ".join(sorted({definition["metadata"]["name"] for definition in definitions} - set(known)))
 
     # What was asked of it
 

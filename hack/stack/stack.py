@@ -79,17 +79,7 @@ class Stack:
 
     def _install(self) -> None:
         self.kubectl("apply", "-f", str(ROOT / "crds"), "-f", str(ROOT / "charts/kubexen/files/admission.yaml"))
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        # Established says that the API server will serve them, not that it does.
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.kubectl("get", "xd,xdisk,xnet,xpool,xhost,xact,xmig", "-A")
-                break
-            except KubectlError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+        self.cluster.wait_served()
         manifest = self.kubectl("create", "namespace", NAMESPACE, "--dry-run=client", "-o", "yaml")
         self.kubectl("apply", "-f", "-", input=manifest)
 

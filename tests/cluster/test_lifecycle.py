@@ -105,6 +105,25 @@ def test_what_needs_a_restart_is_named_and_waits_for_it(tenant: Tenant) -> None:
     assert tenant.where("web")[1].vcpus == 2
 
 
+def test_a_raised_maximum_is_held_by_an_anchor_before_a_crashed_domain_takes_it(tenant: Tenant) -> None:
+    domid = tenant.run(manifests.domain("web"))["web"]["status"]["domid"]
+    before = tenant.anchor("web")
+
+    tenant.patch("web", memory={"max": "1000Mi"}, cpu={"max": 2})
+    tenant.wait("web", lambda found: condition(found, "RestartRequired")["status"] == "True")
+    with xl(tenant.host_of("web")) as sim:
+        sim.guest_crash(tenant.xl_name("web"))
+    again = tenant.wait_restarted("web", domid)
+
+    assert condition(again, "RestartRequired")["status"] == ""
+    assert tenant.where("web")[1].max_memory_kib == 1000 * 1024
+    until(lambda: len(tenant.anchors("web")) == 1)
+    after = tenant.anchor("web")
+    assert after["metadata"]["uid"] == again["status"]["anchorUID"] != before["metadata"]["uid"]
+    # 1000 MiB, 1 for the domain, 2 for its vCPUs, 8 for page tables
+    assert after["spec"]["containers"][0]["resources"]["requests"]["kubexen.dev/memory-mib"] == "1011"
+
+
 def test_deleted_it_leaves_nothing_but_what_is_to_be_retained(tenant: Tenant) -> None:
     tenant.run(
         manifests.disk("scratch", reclaimPolicy="Delete"),

@@ -36,7 +36,7 @@ from kubexen.plan.addresses import assign
 from kubexen.plan.domain import Host, Observed
 from kubexen.plan.placement import NodeState, World
 from kubexen.plan.problem import Problem
-from kubexen.plan.resolve import References, config, domain_uuid, resolve
+from kubexen.plan.resolve import References, config, domain_uuid, request, reservation, resolve
 from kubexen.plan.unplaced import Largest
 from tests.cluster.bad_manifests import disk, domain, interface, network, pool
 from tests.cluster.schema_strategy import ABSENT, anything, from_schema
@@ -213,8 +213,9 @@ def decide(spec: Document) -> None:
     leaving = bound.model_copy(deep=True)
     leaving.status.move = Move(uid="a1", phase="Pending", cause="drain")
     for found in (unbound, bound, leaving):
+        waiting, running = (replace(a, request=request(reservation(found))) for a in (WAITING, RUNNING))
         for world in WORLDS:
-            for anchors in ((), (WAITING,), (RUNNING,), (replace(RUNNING, deleting=True), replace(WAITING, uid="a2"))):
+            for anchors in ((), (WAITING,), (waiting,), (running,), (replace(running, deleting=True), replace(waiting, uid="a2"))):
                 json.dumps([vars(s) for s in placement.plan(found, anchors, world, NOW).steps])
     for options in ({"on": "xen1"}, {"only": "xen1"}, {"off": "xen1"}):
         json.dumps(anchor.manifest(unbound, **options))

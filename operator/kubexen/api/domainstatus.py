@@ -32,6 +32,15 @@ class Move(StatusModel):
     cause: str = Field(default="", max_length=1024, description="Who or what asked for it.")
 
 
+class Reservation(StatusModel):
+    """What a domain may have at most under its anchor."""
+
+    model_config = ConfigDict(frozen=True)
+
+    memory: Quantity = Field(description="spec.memory.max when the anchor was made.")
+    vcpus: int = Field(ge=0, description="spec.cpu.max when the anchor was made.")
+
+
 class CpuStatus(StatusModel):
     """Virtual CPUs as Xen has them."""
 
@@ -97,6 +106,10 @@ class XenDomainStatus(ConditionedStatus):
     anchor_uid: str | None = Field(
         default=None, alias="anchorUID", max_length=36, description="The uid of the pod that holds its place there."
     )
+    reserved: Reservation | None = Field(
+        default=None,
+        description="What that pod was made for; where the spec asks for something else, the next start waits for another.",
+    )
     move: Move | None = Field(default=None, description="The move that is under way.")
     mac_addresses: dict[str, Annotated[str, Field(max_length=17)]] = Field(
         default={}, max_length=32, description="The MAC address of each interface, by the interface's name."
@@ -139,7 +152,7 @@ class XenDomainStatus(ConditionedStatus):
 
 
 CONTROLLER_FIELDS = frozenset(
-    {"observed_generation", "node_name", "anchor_uid", "move", "mac_addresses", "off", "replicas", "selector"}
+    {"observed_generation", "node_name", "anchor_uid", "reserved", "move", "mac_addresses", "off", "replicas", "selector"}
 )
 AGENT_FIELDS = frozenset(XenDomainStatus.model_fields) - CONTROLLER_FIELDS - {"conditions"}
 """Names for `status.to_dict(only=...)`. Of conditions, each writes only its own."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from kubexen.api.names import MEMORY_RESOURCE, VCPUS_RESOURCE
+from kubexen.api.quantity import Quantity
 from kubexen.controller.cache import Cache
 from kubexen.kube.client import Api
 from kubexen.kube.errors import NotFound
 from kubexen.kube.resources import LEASES, NODES
 from kubexen.plan.capacity import Held, capacity
 from kubexen.plan.placement import NodeState
-from kubexen.plan.resolve import memory_request
+from kubexen.plan.resolve import request, reservation
 from kubexen.plan.unplaced import Largest
 
 logger = logging.getLogger(__name__)
@@ -53,13 +54,14 @@ class NodeReconciler:
             domain = self._cache.domain(key)
             if domain is not None:
                 counted = sum(1 for a in self._cache.anchors(domain) if a.counted and a.node == name)
-                held.append(Held(memory_request(domain), domain.spec.cpu.maximum, counted))
+                held.append(Held(*request(domain.status.reserved or reservation(domain)), counted))
         wanted = capacity(self._cache.host(name), held)
         status = node.get("status", {})
-        current = [{k: status.get(part, {}).get(k) for k in wanted} for part in ("capacity", "allocatable")]
+        current = [_amounts(status.get(part, {})) for part in ("capacity", "allocatable")]
         if current != [wanted, wanted]:
             # A kubelet copies capacity into allocatable; a node without one needs both.
-            patch = {"status": {"capacity": wanted, "allocatable": wanted}}
+            amounts = {name: str(amount) for name, amount in wanted.items()}
+            patch = {"status": {"capacity": amounts, "allocatable": amounts}}
             self._cache.put(NODES, await self._api.merge(NODES, name, patch, subresource="status"))
 
     async def _lease_expired(self, name: str) -> bool:
@@ -70,6 +72,11 @@ class NodeReconciler:
         renewed = datetime.fromisoformat(lease["spec"].get("renewTime") or "1970-01-01T00:00:00Z")
         age = (datetime.now(UTC) - renewed).total_seconds()
         return age > float(lease["spec"].get("leaseDurationSeconds") or 15) + CLOCK_SKEW
+
+
+def _amounts(resources: Mapping[str, str]) -> dict[str, int | None]:
+    """Of a node's resources, those that domains take, as numbers: the API server writes 2000 as 2k."""
+    return {name: Quantity.parse(resources[name]) if name in resources else None for name in (MEMORY_RESOURCE, VCPUS_RESOURCE)}
 
 
 def _ready(node: dict[str, Any]) -> bool:
@@ -94,6 +101,6 @@ def node_state(cache: Cache, name: str) -> NodeState:
 
 def largest(cache: Cache) -> Largest:
     """The most memory and the most vCPUs that a node offers for anchors, as the scheduler sees it."""
-    nodes = [node.get("status", {}).get("allocatable", {}) for node in cache.all(NODES).values()]
-    memory, vcpus = (max((int(n.get(name) or 0) for n in nodes), default=0) for name in (MEMORY_RESOURCE, VCPUS_RESOURCE))
+    nodes = [_amounts(node.get("status", {}).get("allocatable", {})) for node in cache.all(NODES).values()]
+    memory, vcpus = (max((n[name] or 0 for n in nodes), default=0) for name in (MEMORY_RESOURCE, VCPUS_RESOURCE))
     return Largest(memory, vcpus)

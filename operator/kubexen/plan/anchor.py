@@ -19,8 +19,9 @@ from kubexen.api.names import (
     SCHEDULER_NAME,
     VCPUS_RESOURCE,
 )
+from kubexen.api.quantity import Quantity
 from kubexen.api.xendomain import XenDomain
-from kubexen.plan.resolve import memory_request
+from kubexen.plan.resolve import Request, request, reservation
 
 GRACE_SECONDS = 365 * 24 * 3600
 """An anchor's grace period: the domain decides when it ends, not the kubelet's clock."""
@@ -46,6 +47,7 @@ class Anchor:
     ready: bool | None = None  # its readiness gate; None: not written yet
     unschedulable: str = ""  # the scheduler's word, while it finds no node
     disruption: str = ""  # why its end was asked for, as in EvictionByEvictionAPI
+    request: Request | None = None
 
     @property
     def live(self) -> bool:
@@ -78,7 +80,17 @@ def observe(pod: dict[str, Any]) -> Anchor:
         ready=None if gate is None else gate.get("status") == "True",
         unschedulable=scheduled.get("message", "unschedulable") if scheduled.get("status") == "False" else "",
         disruption=conditions.get("DisruptionTarget", {}).get("reason", ""),
+        request=_request(spec),
     )
+
+
+def _request(spec: dict[str, Any]) -> Request | None:
+    containers = spec.get("containers") or [{}]
+    asked = containers[0].get("resources", {}).get("requests") or {}
+    try:
+        return Request(*(Quantity.parse(asked[name]) for name in (MEMORY_RESOURCE, VCPUS_RESOURCE)))
+    except (KeyError, ValueError):
+        return None
 
 
 def is_owned(pod: dict[str, Any], uid: str) -> bool:
@@ -93,18 +105,19 @@ def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str =
     """The pod to create.
 
     Args:
-        on: bound to this node past the scheduler, where the domain already is.
+        on: bound to this node past the scheduler, where the domain already is; it asks for what that was started with.
         only: the scheduler may take no other node (a disk of it is there).
         off: the scheduler may not take this node (the domain is to leave it).
     """
     spec = domain.spec
+    asked = request((domain.status.reserved if on else None) or reservation(domain))
     terms = [{"key": "metadata.name", "operator": "In", "values": [only]}] if only else []
     terms += [{"key": "metadata.name", "operator": "NotIn", "values": [off]}] if off else []
     amounts = {
         "cpu": "1m",
         "memory": "16Mi",
-        MEMORY_RESOURCE: str(memory_request(domain)),
-        VCPUS_RESOURCE: str(spec.cpu.maximum),
+        MEMORY_RESOURCE: str(asked.memory_mib),
+        VCPUS_RESOURCE: str(asked.vcpus),
     }
     pod: dict[str, Any] = {
         "schedulerName": spec.scheduler_name or SCHEDULER_NAME,

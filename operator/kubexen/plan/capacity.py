@@ -32,13 +32,13 @@ class Held:
     anchors: int
 
 
-def capacity(host: XenHost | None, held: Iterable[Held]) -> dict[str, str]:
-    """The two resources as quantities for Node.status.capacity; zeros where nothing is known of the host."""
+def capacity(host: XenHost | None, held: Iterable[Held]) -> dict[str, int]:
+    """The two resources for Node.status.capacity; zeros where nothing is known of the host."""
     if host is None or host.status.memory is None or host.status.cpus is None:
-        return {MEMORY_RESOURCE: "0", VCPUS_RESOURCE: "0"}
+        return {MEMORY_RESOURCE: 0, VCPUS_RESOURCE: 0}
     memory = host.status.memory.for_guests // MIB
     vcpus = host.status.cpus.physical * VCPUS_PER_CPU
     for domain in held:
         memory += (domain.anchors - 1) * domain.memory_mib
         vcpus += (domain.anchors - 1) * domain.vcpus
-    return {MEMORY_RESOURCE: str(max(0, memory)), VCPUS_RESOURCE: str(max(0, vcpus))}
+    return {MEMORY_RESOURCE: max(0, memory), VCPUS_RESOURCE: max(0, vcpus)}

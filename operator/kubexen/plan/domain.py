@@ -28,7 +28,7 @@ from kubexen.api.xendomain import LifecycleAction, PowerState, XenDomain
 from kubexen.hypervisor.port import BackendState, Devices, DomainState, ShutdownReason
 from kubexen.plan.placement import Event
 from kubexen.plan.problem import Problem
-from kubexen.plan.resolve import domain_uuid
+from kubexen.plan.resolve import domain_uuid, reservation
 
 CONDITIONS = (ConditionType.DOMAIN_READY, ConditionType.RESTART_REQUIRED)
 """The conditions of a XenDomain that are the agent's."""
@@ -239,13 +239,7 @@ class _Pass:
 
     def _leave(self) -> None:
         if self.state is None:
-            if self.status.released != self.status.anchor_uid:
-                self.next.last_exit = None  # it goes because it has to, however an earlier life of it ended
-            self.next.released = self.status.anchor_uid
-            self.next.stopping = None
-            self.next.boot_id = None
-            self.next.restarts = None
-            self._drop(ConditionType.RESTART_REQUIRED)
+            self._release()
             self._ready(False, Reason.RELEASED, f"It has left {self.host.node}.")
             return
         if self.state.flags.dying:
@@ -255,6 +249,16 @@ class _Pass:
         else:
             self._shut_down(self.state)
         self._ready(False, Reason.STOPPING, f"Shutting down on {self.host.node}.")
+
+    def _release(self) -> None:
+        """Give the anchor up: the domain is not here, and is not started for it again."""
+        if self.status.released != self.status.anchor_uid:
+            self.next.last_exit = None  # it goes because it has to, however an earlier life of it ended
+        self.next.released = self.status.anchor_uid
+        self.next.stopping = None
+        self.next.boot_id = None
+        self.next.restarts = None
+        self._drop(ConditionType.RESTART_REQUIRED)
 
     def _shut_down(self, state: DomainState) -> None:
         if self.next.stopping is None:
@@ -306,6 +310,10 @@ class _Pass:
             self.next.stopping = None
             self._ready(False, Reason.STARTING, f"Starting on {self.host.node}.")
             self.requeue = 0.0
+            return
+        if self.status.reserved not in (None, reservation(self.domain)):
+            self._release()
+            self._ready(False, Reason.RELEASED, "Its maximum of memory or of vCPUs has changed: it is placed anew.")
             return
         wait = self._backoff()
         if wait > 0:

@@ -23,6 +23,7 @@ from kubexen.api.xendomain import EvictionStrategy, PowerState, XenDomain
 from kubexen.plan import anchor as anchors_
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.problem import Problem
+from kubexen.plan.resolve import request, reservation
 from kubexen.plan.unplaced import Largest, explain
 
 CONDITIONS = (
@@ -189,7 +190,7 @@ class _Pass:
                 self.quiet = self.next.off == self.status.off
                 self.requeue = left
             return
-        live = [a for a in self.anchors if a.live]
+        live = [a for a in self.anchors if a.live and self._fits(a)]
         chosen = next((a for a in live if a.running), live[0] if live else None)
         self._end(a for a in self.anchors if a is not chosen)
         if chosen is None:
@@ -203,6 +204,7 @@ class _Pass:
     def _bind(self, anchor: Anchor) -> None:
         self.next.node_name = anchor.node
         self.next.anchor_uid = anchor.uid
+        self.next.reserved = reservation(self.domain)
         self.next.move = None
         self.next.mac_addresses = dict(self.world.mac_addresses)
         self._set(ConditionType.SCHEDULED, True, Reason.SCHEDULED, f"The anchor {anchor.name} runs on {anchor.node}.")
@@ -300,13 +302,11 @@ class _Pass:
             self.up = False
             ended = "powered itself off" if exit_.reason == POWERED_OFF else f"ended ({exit_.reason})"
             self.events.append(Event("DomainEnded", f"The guest {ended}", warning=exit_.reason not in ORDERLY))
-        waiting = next((a for a in others if a.running and a.node != self.status.node_name), None)
+        waiting = next((a for a in others if a.running and self._fits(a) and a.node != self.status.node_name), None)
         if self.up and waiting is not None and self.world.problem is None and not self.world.found_on:
             self._bind(waiting)
         else:
-            self.next.node_name = None
-            self.next.anchor_uid = None
-            self.next.move = None
+            self.next.node_name = self.next.anchor_uid = self.next.reserved = self.next.move = None
             self.next.replicas = 0
             if self.up:
                 message = f"{self.status.node_name} has let it go; a place is looked for."
@@ -341,7 +341,7 @@ class _Pass:
         """Somebody asked for the anchor's end: find another place first, and let go of this one only then."""
         move = self.status.move
         cause = current.disruption or "its anchor was deleted"
-        elsewhere = [a for a in others if a.live and a.node != node]
+        elsewhere = [a for a in others if a.live and self._fits(a) and a.node != node]
         here = next((a for a in others if a.live and a.node == node), None)
         if here is not None:  # taken back, see below: the fresh anchor holds the domain now
             if here.running:
@@ -450,6 +450,10 @@ class _Pass:
                   "It leaves its node by a restart; live migration is not built yet.")
 
     # --- small hands
+
+    def _fits(self, anchor: Anchor) -> bool:
+        """Whether it asks for what a start with the spec as it is now takes."""
+        return anchor.request == request(reservation(self.domain))
 
     def _age(self) -> float:
         created = self.domain.metadata.creation_timestamp

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from kubexen.api.conditions import Reason
+from kubexen.api.domainstatus import Reservation
 from kubexen.api.meta import allows
 from kubexen.api.notimplemented import notimplemented
 from kubexen.api.quantity import MIB
@@ -269,12 +271,24 @@ def domain_name(domain: XenDomain) -> str:
     return f"{domain.metadata.namespace}.{domain.metadata.name}"
 
 
-def memory_request(domain: XenDomain) -> int:
-    """MiB that the domain takes from its host: its maximum, and Xen's own structures for it.
+class Request(NamedTuple):
+    """What an anchor asks of a node: kubexen.dev/memory-mib and kubexen.dev/vcpus."""
+
+    memory_mib: int
+    vcpus: int
+
+
+def reservation(domain: XenDomain) -> Reservation:
+    """What the domain may have at most, as its spec is now."""
+    return Reservation(memory=domain.spec.memory.maximum, vcpus=domain.spec.cpu.maximum)
+
+
+def request(reserved: Reservation) -> Request:
+    """What it takes from a host: its maxima, and Xen's own structures for it.
 
     libxl reckons 256 pages (1 MiB) a vCPU and two pages (8 KiB) a MiB for page tables of a PVH guest
     (libxl_get_required_shadow_memory); 1 MiB more is for what Xen keeps for any domain.
     """
-    mib = -(-domain.spec.memory.maximum // MIB)
-    overhead = 1 + domain.spec.cpu.maximum + -(-mib // 128)
-    return mib + overhead
+    mib = -(-reserved.memory // MIB)
+    overhead = 1 + reserved.vcpus + -(-mib // 128)
+    return Request(mib + overhead, reserved.vcpus)

@@ -11,7 +11,7 @@ from kubexen.api.conditions import Reason
 from kubexen.api.names import MEMORY_RESOURCE, VCPUS_RESOURCE
 from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.resolve import memory_request
+from kubexen.plan.resolve import request, reservation
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def explain(domain: XenDomain, anchor: Anchor, largest: Largest | None) -> tuple
         who = f"spec.schedulerName {scheduler!r}: is there such a scheduler?" if scheduler else "is kube-scheduler up?"
         return Reason.WAITING_FOR_NODE, f"Waiting for anchor {anchor.name} to be placed ({who})."
     told = f"The scheduler: {anchor.unschedulable}"
-    memory, vcpus = memory_request(domain), domain.spec.cpu.maximum
+    memory, vcpus = request(reservation(domain))
     if f"Insufficient {MEMORY_RESOURCE}" in anchor.unschedulable:
         asked = f"It takes {memory} MiB (spec.memory.max, or else size, and what Xen needs for it)"
         if largest is not None and memory > largest.memory_mib:

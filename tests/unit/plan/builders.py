@@ -17,7 +17,7 @@ from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.port import DomainState, Flags, Owner, ShutdownReason
 from kubexen.plan import domain as planning
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.resolve import References
+from kubexen.plan.resolve import References, request, reservation
 from tests.unit.api import builders as documents
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -89,7 +89,9 @@ def move(phase: MovePhase = MovePhase.PENDING, cause: str = "EvictionByEvictionA
 
 def anchor(uid: str = "a1", node: str = "xen1", phase: str = "Running", *, age: float = 60, **fields: Any) -> Anchor:
     created = ago(age).isoformat().replace("+00:00", "Z")
-    values: dict[str, Any] = {"name": f"web-anchor-{uid}", "deleting": False, "ready": True}
+    values: dict[str, Any] = {
+        "name": f"web-anchor-{uid}", "deleting": False, "ready": True, "request": request(reservation(domain())),
+    }
     return Anchor(uid=uid, node=node, phase=phase, created=created, **(values | fields))
 
 

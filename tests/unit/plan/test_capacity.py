@@ -17,19 +17,19 @@ def host(guests: str = "16Gi", cpus: int = 4) -> XenHost:
     return XenHost.parse(document)
 
 
-CASES: dict[str, tuple[XenHost | None, list[Held], str, str]] = {
-    "nothing on it": (host(), [], "16384", "32"),
-    "each domain has its anchor: the scheduler counts them": (host(), [Held(1024, 2, 1)] * 3, "16384", "32"),
-    "an anchor is lost: its domain still takes its share": (host(), [Held(1024, 2, 0)], "15360", "30"),
-    "a second anchor on the same node: the domain is there once": (host(), [Held(1024, 2, 2)], "17408", "34"),
-    "one of each": (host(), [Held(1024, 2, 0), Held(1024, 2, 2)], "16384", "32"),
-    "what is begun is not there": (host("1025Ki"), [], "1", "32"),
-    "never below nothing": (host("1Gi", 1), [Held(4096, 32, 0)], "0", "0"),
-    "nothing is known of the host": (None, [Held(1024, 2, 1)], "0", "0"),
-    "its agent has not told yet": (XenHost.parse(documents.host()), [], "0", "0"),
+CASES: dict[str, tuple[XenHost | None, list[Held], int, int]] = {
+    "nothing on it": (host(), [], 16384, 32),
+    "each domain has its anchor: the scheduler counts them": (host(), [Held(1024, 2, 1)] * 3, 16384, 32),
+    "an anchor is lost: its domain still takes its share": (host(), [Held(1024, 2, 0)], 15360, 30),
+    "a second anchor on the same node: the domain is there once": (host(), [Held(1024, 2, 2)], 17408, 34),
+    "one of each": (host(), [Held(1024, 2, 0), Held(1024, 2, 2)], 16384, 32),
+    "what is begun is not there": (host("1025Ki"), [], 1, 32),
+    "never below nothing": (host("1Gi", 1), [Held(4096, 32, 0)], 0, 0),
+    "nothing is known of the host": (None, [Held(1024, 2, 1)], 0, 0),
+    "its agent has not told yet": (XenHost.parse(documents.host()), [], 0, 0),
 }
 
 
 @pytest.mark.parametrize("found, held, memory, vcpus", CASES.values(), ids=CASES)
-def test_capacity(found: XenHost | None, held: list[Held], memory: str, vcpus: str) -> None:
+def test_capacity(found: XenHost | None, held: list[Held], memory: int, vcpus: int) -> None:
     assert capacity(found, held) == {"kubexen.dev/memory-mib": memory, "kubexen.dev/vcpus": vcpus}

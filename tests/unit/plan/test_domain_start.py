@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kubexen.api.conditions import ConditionType, Reason, find
-from kubexen.api.domainstatus import Restarts, XenDomainStatus
+from kubexen.api.domainstatus import Reservation, Restarts, XenDomainStatus
+from kubexen.api.quantity import Quantity
 from kubexen.plan.domain import Observed, Plan, Start, plan
 from kubexen.plan.problem import Problem
 from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, says, shows, state
@@ -50,6 +51,21 @@ CASES = {
     "its end has a name of a later version": Case(bound(last_exit=ended("of-a-later-version"))),
     "it was kept after a crash, and destroyed by hand": Case(bound(last_exit=ended("crash")), {"on_crash": "preserve"}),
 }
+
+
+MORE = {"memory": {"size": "512Mi", "max": "2Gi"}}
+NARROW = Reservation(memory=Quantity.from_mib(512), vcpus=1)
+
+
+@pytest.mark.parametrize("status", [
+    bound(reserved=NARROW), bound(reserved=NARROW, boot_id="boot-0"), bound(None, **FIRST, reserved=NARROW),
+    bound(reserved=NARROW, last_exit=ended("crash"), restarts=Restarts(count=4, last=ago(1))),
+], ids=["destroyed by hand", "the host was booted anew", "for the first time", "it crashed"])
+def test_a_start_that_takes_more_than_its_anchor_was_made_for_waits_for_another(status: XenDomainStatus) -> None:
+    result = plan(domain(status, **MORE), ABSENT, HOST, None, NOW)
+    assert (result.step, result.status.released) == (None, "a1")
+    assert (result.status.last_exit, result.status.restarts) == (None, None)
+    assert shows(result.status, READY) == "False Released"
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -55,6 +55,12 @@ CASES = {
     "its namespace is being deleted": Case(
         anchors=(anchor(),), world={"namespace_deleting": True}, want_ready="False Deleting", want_steps=("end a1",)
     ),
+    "made before its maximum was raised: another": Case(
+        domain(memory={"size": "512Mi", "max": "2Gi"}), (pending(age=1),), want_steps=("end a1", "create")
+    ),
+    "running, but made before its maximum was raised: another": Case(
+        domain(memory={"size": "512Mi", "max": "2Gi"}), (anchor(),), want_steps=("end a1", "create")
+    ),
     "pending for 1 s: still quiet": Case(anchors=(pending(age=1),), want_again=1.0),
     "pending for 2 s": Case(anchors=(pending(age=2),), want_ready="False WaitingForNode"),
     "placed, and its kubelet takes its time": Case(

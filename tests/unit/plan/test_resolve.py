@@ -14,7 +14,7 @@ from kubexen.api.domainstatus import XenDomainStatus
 from kubexen.api.xendomain import PoolFile, XenDomain
 from kubexen.hypervisor.port import DiskConfig, DomainType, InterfaceConfig, Owner
 from kubexen.plan.problem import Problem
-from kubexen.plan.resolve import References, config, memory_request, pool_file, resolve
+from kubexen.plan.resolve import References, Request, config, pool_file, request, reservation, resolve
 from tests.unit.plan.builders import UID, disk, domain, network, pool, references
 
 ROOT = {"name": "root", "disk": "root", "target": "xvda"}
@@ -195,20 +195,20 @@ def test_the_plain_data_for_a_host() -> None:
     assert made.note == "n"
 
 
-REQUESTS: dict[str, tuple[dict[str, Any], int]] = {
+REQUESTS: dict[str, tuple[dict[str, Any], Request]] = {
     # MiB of memory.max, 1 for the domain, 1 a vCPU, 1 for each begun 128 MiB
-    "512 MiB, 1 vCPU": ({"memory": {"size": "512Mi"}}, 512 + 1 + 1 + 4),
+    "512 MiB, 1 vCPU": ({"memory": {"size": "512Mi"}}, Request(512 + 1 + 1 + 4, 1)),
     "the maximum counts": (
-        {"memory": {"size": "512Mi", "max": "1Gi"}, "cpu": {"count": 1, "max": 4}}, 1024 + 1 + 4 + 8
+        {"memory": {"size": "512Mi", "max": "1Gi"}, "cpu": {"count": 1, "max": 4}}, Request(1024 + 1 + 4 + 8, 4)
     ),
-    "what is begun counts": ({"memory": {"size": "129Mi"}}, 129 + 1 + 1 + 2),
-    "bytes are rounded up": ({"memory": {"size": 1024**2 + 1}}, 2 + 1 + 1 + 1),
+    "what is begun counts": ({"memory": {"size": "129Mi"}}, Request(129 + 1 + 1 + 2, 1)),
+    "bytes are rounded up": ({"memory": {"size": 1024**2 + 1}}, Request(2 + 1 + 1 + 1, 1)),
 }
 
 
 @pytest.mark.parametrize("spec, want", REQUESTS.values(), ids=REQUESTS)
-def test_the_memory_that_a_host_needs(spec: dict[str, Any], want: int) -> None:
-    assert memory_request(domain(**spec)) == want
+def test_what_an_anchor_asks_of_a_node(spec: dict[str, Any], want: Request) -> None:
+    assert request(reservation(domain(**spec))) == want
 
 
 def test_a_problem_passes_a_context_manager_and_compares_by_what_it_says() -> None:

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from kubexen.api.conditions import find
 from kubexen.api.domainstatus import AGENT_FIELDS, CONTROLLER_FIELDS, XenDomainStatus
+from kubexen.api.quantity import Quantity
 from kubexen.api.xendomain import PowerState, XenDomain
 from kubexen.hypervisor.port import DomainState, ShutdownReason
 from kubexen.plan import domain as agent
 from kubexen.plan import placement
-from kubexen.plan.anchor import Anchor
+from kubexen.plan.anchor import Anchor, observe
 from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, NodeState, SetGate, World
+from kubexen.plan.resolve import request, reservation
 from tests.unit.plan.acts import constraints
 from tests.unit.plan.builders import NOW, anchor, domain, state
 from tests.unit.plan.test_placement_properties import crd_allows
@@ -92,7 +94,8 @@ class Lab:
             case CreateAnchor(manifest):
                 self.made += 1
                 wanted = constraints(manifest)
-                new = anchor(f"p{self.made}", wanted.get("on", ""), "Pending", age=0, ready=None)
+                asks = observe({**manifest, "metadata": {"name": "", "uid": ""}}).request
+                new = anchor(f"p{self.made}", wanted.get("on", ""), "Pending", age=0, ready=None, request=asks)
                 self.off[new.uid] = wanted.get("off")
                 self.anchors.append(new)
 
@@ -150,7 +153,9 @@ class Lab:
                 host.domids += 1
                 host.asked_at = host.ended_at = None
                 flags = "--p---" if self.xd.spec.power_state == "Paused" else "-b----"
-                host.domain = state(flags, domid=host.domids, note=agent.note(self.xd))
+                most = self.xd.spec.memory.maximum
+                assert self.xd.status.reserved == reservation(self.xd), "it may take more or less than is held for it"
+                host.domain = state(flags, domid=host.domids, note=agent.note(self.xd), max_memory_kib=most // 1024)
             case agent.Destroy(_, domid):
                 assert host.domain is not None and host.domain.domid == domid
                 host.domain = host.asked_at = None
@@ -193,6 +198,11 @@ class Lab:
                 self.xd = self.xd.model_copy(update={"metadata": metadata})
             case ["power", power] if self.xd:
                 spec = self.xd.spec.model_copy(update={"power_state": PowerState(power)})
+                metadata = self.xd.metadata.model_copy(update={"generation": self.xd.metadata.generation + 1})
+                self.xd = self.xd.model_copy(update={"spec": spec, "metadata": metadata})
+            case ["max", size] if self.xd:
+                memory = self.xd.spec.memory.model_copy(update={"max": Quantity.parse(size)})
+                spec = self.xd.spec.model_copy(update={"memory": memory})
                 metadata = self.xd.metadata.model_copy(update={"generation": self.xd.metadata.generation + 1})
                 self.xd = self.xd.model_copy(update={"spec": spec, "metadata": metadata})
             case ["drain", name]:
@@ -257,7 +267,7 @@ class Lab:
 
 LOOKS = ("controller", "kubelets", "agents")
 HAPPENINGS = (
-    "delete", "power Halted", "power Running", "power Paused", "power Running", "drain xen1", "drain xen2",
+    "delete", "power Halted", "power Running", "power Paused", "power Running", "max 1Gi", "max 2Gi", "drain xen1", "drain xen2",
     "drain xen3", "uncordon", "evict", "anchors fail", "anchors vanish", "guest poweroff", "guest crash", "guest reboot",
     "guest-reboots", "deaf", "xl-destroy", "xl-pause", "disconnect", "connect", "power-cut", "fence", "boot",
     "wait 5", "wait 65",
@@ -292,7 +302,8 @@ def test_whatever_happens_it_runs_once_and_ends_as_the_spec_asks(story: list[str
         assert (lab.anchors, there) == ([], [])
     else:
         assert there == [status.node_name]
-        assert [a.uid for a in lab.anchors] == [status.anchor_uid]
+        assert status.reserved is not None
+        assert [(a.uid, a.request) for a in lab.anchors] == [(status.anchor_uid, request(status.reserved))]
         kept = status.last_exit is not None
         assert told == ("False Crashed" if kept else f"True {lab.xd.spec.power_state}")
         assert status.observed_generation == lab.xd.metadata.generation
