@@ -55,12 +55,8 @@ test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen-lab $(PYTHON) -m pytest tests/xen/test_lab.py
+	@hack/level xen-contract $(PYTHON) -m pytest -s tests/xen/test_contract.py
 	@hack/level xen $(PYTHON) -m pytest tests/xen/test_kubexen.py
-
-.PHONY: test-contract-xen
-test-contract-xen: $(VENV)/.ready ## the drivers' suite in the dom0 of a real Xen host (not yet a part of `make test`)
-	@$(PYTHON) -m hack.xenlab build
-	@hack/level contract-xen $(PYTHON) -m pytest tests/xen/contract_in_dom0.py
 
 .PHONY: lint generate bench bench-xen requirements
 lint: $(VENV)/.ready ## ruff, mypy, import-linter

@@ -14,7 +14,7 @@ from hack.stack.demo import demo, say
 from hack.stack.stack import Stack
 from hack.tools.build import tools
 from hack.xenlab import needs
-from hack.xenlab.build import build
+from hack.xenlab.build import build, image
 
 
 def main() -> int:
@@ -77,11 +77,14 @@ def _start(stack: Stack, *, survive: bool = False) -> None:
 
 def _needs_of_xen() -> None:
     """Before minutes are spent on anything: can this machine have the Xen lab at all?"""
-    lacking = needs.missing(needs.BUILD)
-    if lacking and os.geteuid() != 0:
+    if image().path.is_dir():
+        return
+    if os.geteuid() != 0:
+        lacking = needs.missing(needs.BUILD)
+        packages = f" and these Debian packages: {' '.join(lacking)}" if lacking else ""
         raise RuntimeError(
-            f"real Xen hosts need root once, to build them, and these Debian packages: {' '.join(lacking)}. "
-            "Without either: make demo DRIVER=sim does the same on simulated hosts"
+            f"real Xen hosts need root once, to build their image{packages}. "
+            "Without that: make demo DRIVER=sim does the same on simulated hosts"
         )
     needs.ensure(needs.BUILD)
 

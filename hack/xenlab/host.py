@@ -294,14 +294,18 @@ class XenHost:
 
     # --- the agent
 
-    def install_agent(self, source_dir: Path | str, kubeconfig_text: str, args: str = "") -> None:
-        """Put the folder `kubexen` of source_dir into dom0, with its settings, and (re)start the agent.
-
-        The API server's address in the kubeconfig must be one that dom0 reaches: see MACHINE.
-        """
+    def install_source(self, source_dir: Path | str) -> None:
+        """Put the folder `kubexen` of source_dir into dom0."""
         new = f"{SOURCE}.new"
         unpack = f"rm -rf {new} && mkdir -p {new} && tar xz -C {new}"
         self.ssh(f"{unpack} && rm -rf {SOURCE} && mv {new} {SOURCE}", input=_packed(Path(source_dir) / "kubexen"))
+
+    def install_agent(self, source_dir: Path | str, kubeconfig_text: str, args: str = "") -> None:
+        """Put the agent into dom0, with its settings, and (re)start it.
+
+        The API server's address in the kubeconfig must be one that dom0 reaches: see MACHINE.
+        """
+        self.install_source(source_dir)
         self.write("/etc/kubexen/agent.env", f'KUBEXEN_AGENT_ARGS="{args}"\n')
         self.write("/etc/kubexen/kubeconfig", kubeconfig_text, mode="600")
         self.restart_agent()

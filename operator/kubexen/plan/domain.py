@@ -447,12 +447,12 @@ class _Pass:
 
     def _up(self, state: DomainState) -> None:
         broken = [d.key for d in (*self.seen.devices.disks, *self.seen.devices.interfaces)
-                  if d.backend in (BackendState.CLOSED, BackendState.CLOSING)]
+                  if d.backend in (BackendState.CLOSED, BackendState.CLOSING, BackendState.UNKNOWN)]
         if self.problem is not None:
             self._ready(False, self.problem.reason, self.problem.message)
             self.requeue = self.problem.retry_after
         elif broken:
-            self._ready(False, "DeviceLost", f"The host lost the backend of {', '.join(broken)}.")
+            self._ready(False, "DeviceLost", f"The host has no backend for {', '.join(broken)} (any more).")
         elif state.flags.paused:
             self._ready(True, Reason.PAUSED, f"Paused on {self.host.node}.")
         else:

@@ -140,19 +140,25 @@ def test_devices() -> None:
     store = Store(
         {
             "/libxl/7/device/vbd/51712/backend": "/local/domain/0/backend/qdisk/7/51712",
-            "/local/domain/0/backend/qdisk/7/51712/dev": "xvda",
+            "/libxl/7/device/vbd/51712/dev": "xvda",
             "/local/domain/0/backend/qdisk/7/51712/state": "4",
             "/libxl/7/device/vbd/51728/backend": "/local/domain/0/backend/vbd/7/51728",
-            "/local/domain/0/backend/vbd/7/51728/dev": "xvdb",
+            "/libxl/7/device/vbd/51728/dev": "xvdb",
             "/local/domain/0/backend/vbd/7/51728/state": "2",
             "/libxl/7/device/vif/0/backend": "/local/domain/0/backend/vif/7/0",
-            "/local/domain/0/backend/vif/7/0/mac": "00:16:3e:00:00:01",
+            "/libxl/7/device/vbd/51744/backend": "/local/domain/0/backend/qdisk/7/51744",  # which is not there
+            "/libxl/7/device/vbd/51744/dev": "xvdc",
+            "/libxl/7/device/vif/0/mac": "00:16:3e:00:00:01",
             "/local/domain/0/backend/vif/7/0/state": "nonsense",
             "/libxl/8/device/vif/0/backend": "/local/domain/0/backend/vif/8/0",
         }
     )
     devices = devices_of(store, 7)
-    assert devices.disks == (DeviceState("xvda", BackendState.CONNECTED), DeviceState("xvdb", BackendState.INIT_WAIT))
+    assert devices.disks == (
+        DeviceState("xvda", BackendState.CONNECTED),
+        DeviceState("xvdb", BackendState.INIT_WAIT),
+        DeviceState("xvdc", BackendState.UNKNOWN),
+    )
     assert devices.interfaces == (DeviceState("00:16:3e:00:00:01", BackendState.UNKNOWN),)
     assert devices_of(store, 9).disks == ()
 

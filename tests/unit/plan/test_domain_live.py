@@ -101,6 +101,9 @@ def test_what_xl_list_shows_is_in_the_status() -> None:
 
 NOT_READY = {
     "an act failed": (Devices(), Problem("WrongState", "no", retry_after=1), "False WrongState"),
+    "its host could not make a disk's backend": (
+        Devices((DeviceState("xvda", BackendState.UNKNOWN),)), None, "False DeviceLost"
+    ),
     "its host lost a disk's backend": (Devices((DeviceState("xvda", BackendState.CLOSED),)), None, "False DeviceLost"),
     "its host lost an interface's backend": (
         Devices((), (DeviceState("00:16:3e:00:00:01", BackendState.CLOSING),)), None, "False DeviceLost"

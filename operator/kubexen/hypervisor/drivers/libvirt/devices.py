@@ -1,7 +1,7 @@
 """The state of a domain's disks and interfaces, from the xenstore. platform.py calls it.
 
-An attach that libvirt calls done may have a backend that never connects, so what counts is the backend's own state.
-The way to a backend is taken from /libxl, which a guest cannot write, not from the guest's own part of the store.
+An attach that libvirt calls done may have a backend that never connects, or none at all, so what counts is the backend's
+own state. Which devices there are is taken from /libxl, which a guest cannot write, not from its own part of the store.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ _STATES = (
 
 
 def devices_of(xen: Xen, domid: int) -> Devices:
-    """Disks by their target, whichever backend serves them (vbd, qdisk), and interfaces by their MAC."""
+    """Disks by their target, whichever backend serves them (vbd, qdisk), and interfaces by their MAC. One whose backend is
+    not there (QEMU could not make it) is Unknown."""
     return Devices(disks=_states(xen, domid, "vbd", "dev"), interfaces=_states(xen, domid, "vif", "mac"))
 
 
 def _states(xen: Xen, domid: int, kind: str, key: str) -> tuple[DeviceState, ...]:
     root = f"/libxl/{domid}/device/{kind}"
-    backends = (xen.read(f"{root}/{number}/backend") for number in sorted(xen.ls(root), key=int))
+    devices = [f"{root}/{number}" for number in sorted(xen.ls(root), key=int)]
     return tuple(
-        DeviceState(key=xen.read(f"{backend}/{key}") or "", backend=_state(xen.read(f"{backend}/state")))
-        for backend in backends
-        if backend
+        DeviceState(key=xen.read(f"{device}/{key}") or "", backend=_state(xen.read(f"{backend}/state")))
+        for device in devices
+        if (backend := xen.read(f"{device}/backend"))
     )
 
 
