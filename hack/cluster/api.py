@@ -37,9 +37,9 @@ class Api:
     def get(self, path: str, **query: str) -> Object:
         return self._request("GET", path, query=query)
 
-    def create(self, path: str, body: Object) -> Object:
+    def create(self, path: str, body: Object, **query: str) -> Object:
         """Create an object in the collection of this path."""
-        return self._request("POST", path, body)
+        return self._request("POST", path, body, query=query)
 
     def patch(self, path: str, body: Object, content_type: str = MERGE_PATCH, **query: str) -> Object:
         return self._request("PATCH", path, body, content_type, query)

@@ -194,8 +194,8 @@ class Cluster(SimulatedNodes):
         ).strip()
 
     def wait_served(self, timeout: float = 60) -> None:
-        """Wait until every custom kind is listed by the API server and found by kubectl. One that is healthy may not do
-        so yet, and a definition's condition Established says that it will, not that it does."""
+        """Wait until objects of every custom kind can be made, and kubectl finds the kind. An API server that is healthy may
+        not be so far, and a definition's condition Established says that it will be, not that it is."""
         deadline = time.monotonic() + timeout
         while missing := self._not_served():
             if time.monotonic() > deadline:
@@ -206,13 +206,26 @@ class Cluster(SimulatedNodes):
         """Which custom kinds cannot be used yet, or why nobody knows."""
         try:
             definitions = self.api.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]
-            for spec in (definition["spec"] for definition in definitions):
-                for version in (v["name"] for v in spec["versions"] if v["served"]):
-                    self.api.get(f"/apis/{spec['group']}/{version}/{spec['names']['plural']}", limit="1")
             known = self.kubectl("api-resources", "-o", "name", "--cached=false").split()
         except (ApiError, KubectlError) as error:
             return str(error)
-        return ", ".join(sorted({definition["metadata"]["name"] for definition in definitions} - set(known)))
+        if missing := {definition["metadata"]["name"] for definition in definitions} - set(known):
+            return ", ".join(sorted(missing))
+        return next(filter(None, (self._refuses_all(definition["spec"]) for definition in definitions)), "")
+
+    def _refuses_all(self, kind: Mapping[str, Any]) -> str:
+        """Why no object of this custom kind can be made, be it right or wrong. For a while after its start an API server
+        with a mutating policy for the kind answers 503, whatever the policy's failurePolicy."""
+        group, names = kind["group"], kind["names"]
+        namespace = "/namespaces/default" if kind["scope"] == "Namespaced" else ""
+        for version in (v["name"] for v in kind["versions"] if v["served"]):
+            body = {"apiVersion": f"{group}/{version}", "kind": names["kind"], "metadata": {"name": "served"}, "spec": {}}
+            try:
+                self.api.create(f"/apis/{group}/{version}{namespace}/{names['plural']}", body, dryRun="All")
+            except ApiError as error:
+                if error.code in (404, 429, 503):
+                    return str(error)
+        return ""
 
     # What was asked of it
 
