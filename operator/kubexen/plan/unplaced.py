@@ -1,4 +1,4 @@
-"""Why an anchor has no node, in words that a person can act on: the scheduler's, and what the largest host has.
+"""Why an anchor does not run, in words that a person can act on: the scheduler's, the kubelet's, and what the largest host has.
 
 placement.py writes it into conditions. What it cannot read of the scheduler's message it hands on as it is.
 """
@@ -22,9 +22,15 @@ class Largest:
     vcpus: int
 
 
-def explain(domain: XenDomain, anchor: Anchor, largest: Largest | None) -> tuple[Reason, str]:
-    """The condition's reason and message for an anchor that does not run."""
+def explain(domain: XenDomain, anchor: Anchor, largest: Largest | None, mounting: str = "") -> tuple[Reason, str]:
+    """The condition's reason and message for an anchor that does not run.
+
+    Args:
+        mounting: what the kubelet of its node says of its volumes.
+    """
     if not anchor.unschedulable:
+        if anchor.node and mounting:
+            return Reason.WAITING_FOR_DISK, f"Waiting for anchor {anchor.name} to run on {anchor.node}, which says: {mounting}"
         if anchor.node:
             return Reason.WAITING_FOR_NODE, f"Waiting for anchor {anchor.name} to run on {anchor.node}."
         scheduler = domain.spec.scheduler_name
