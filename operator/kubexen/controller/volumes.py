@@ -81,7 +81,8 @@ async def mounting(api: Api, domain: XenDomain, anchors: Sequence[Anchor], now: 
                 EVENTS, domain.metadata.namespace, field_selector=f"regarding.uid={anchor.uid},type=Warning"
             )
             if found:
-                return str(max(found, key=_last)["note"])[:LONGEST_WORDS]
+                last = max(found, key=_last)
+                return f"{last.get('reason')}: {last.get('note')}"[:LONGEST_WORDS]
     return ""
 
 

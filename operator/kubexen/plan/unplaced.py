@@ -13,6 +13,9 @@ from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.resolve import request, reservation
 
+VOLUME_WARNINGS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+"""Reasons of a kubelet's Events about a claim or a Secret."""
+
 
 @dataclass(frozen=True)
 class Largest:
@@ -26,11 +29,12 @@ def explain(domain: XenDomain, anchor: Anchor, largest: Largest | None, mounting
     """The condition's reason and message for an anchor that does not run.
 
     Args:
-        mounting: what the kubelet of its node says of its volumes.
+        mounting: the kubelet's newest warning about it, with its reason first.
     """
     if not anchor.unschedulable:
         if anchor.node and mounting:
-            return Reason.WAITING_FOR_DISK, f"Waiting for anchor {anchor.name} to run on {anchor.node}, which says: {mounting}"
+            reason = Reason.WAITING_FOR_DISK if mounting.startswith(VOLUME_WARNINGS) else Reason.WAITING_FOR_NODE
+            return reason, f"Waiting for anchor {anchor.name} to run on {anchor.node}, which says: {mounting}"
         if anchor.node:
             return Reason.WAITING_FOR_NODE, f"Waiting for anchor {anchor.name} to run on {anchor.node}."
         scheduler = domain.spec.scheduler_name
