@@ -86,14 +86,14 @@ class Kubelet:
 
     def _find(self, pod: str, kind: str, volume: str) -> Iterator[tuple[str, str]]:
         """Host paths of a volume, each with the plugin that it is of."""
-        folder = self._pod(pod, kind)
+        folder, name = self._pod(pod, kind), _name(volume)
         try:
             plugins = sorted(os.listdir(self.local(str(folder))))
         except (FileNotFoundError, NotADirectoryError):
             return
         for plugin in plugins:
-            path = folder / plugin / _name(volume)
-            if os.path.lexists(self.local(str(path.parent)) / path.name):
+            path = folder / plugin / name
+            if os.path.lexists(self.local(str(path.parent)) / name):
                 yield str(path), plugin
 
     def _pod(self, pod: str, kind: str) -> PurePosixPath:
