@@ -153,6 +153,7 @@ def test_of_two_that_both_hold_a_claim_the_agents_start_one(tenant: Tenant, kube
         status = {"status": {"claims": held}}
         tenant.api.patch(f"{tenant.path('xd', 'second')}/status", status)
         tenant.patch("second", disks=uses("data"))
+        kubelets.mount("data", tenant.anchor("second"))
         host.restart_agent()
         told = tenant.wait("second", lambda found: condition(found, "DomainReady")["reason"] == "DiskInUse")
         assert "is held by XenDomain 'first', which is on node" in condition(told, "DomainReady")["message"]

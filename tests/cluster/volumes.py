@@ -91,6 +91,11 @@ class Kubelets:
         data = {key: base64.b64encode(text.encode()).decode() for key, text in content.items()}
         self.tenant.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data})
 
+    def mount(self, claim: str, pod: Object) -> None:
+        """Give a pod a claim that it does not ask for."""
+        layout = Layout(self.tenant.host(pod["spec"]["nodeName"]).root)
+        self._lay_out_claim(layout, pod["metadata"]["uid"], claim)
+
     # --- what they see
 
     def uid(self, claim: str) -> str:
