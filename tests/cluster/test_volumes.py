@@ -81,6 +81,21 @@ def test_a_claim_that_comes_later(tenant: Tenant, kubelets: Kubelets) -> None:
     tenant.wait_reason("web", "Running")
 
 
+def test_a_claim_that_is_added_comes_with_the_next_start(tenant: Tenant, kubelets: Kubelets) -> None:
+    kubelets.claim("data")
+    domid = tenant.run(manifests.domain("web"))["web"]["status"]["domid"]
+    old = tenant.get("web")["status"]["anchorUID"]
+    tenant.patch("web", disks=uses("data"))
+    told = tenant.wait("web", lambda found: condition(found, "RestartRequired")["status"] == "True")
+    assert "spec.disks" in condition(told, "RestartRequired")["message"]
+    node = tenant.where("web")[0]
+    assert tenant.where("web")[1].domid == domid
+    with xl(tenant.host(node)) as sim:
+        sim.guest_crash(tenant.xl_name("web"))
+    tenant.wait("web", lambda found: is_ready(found) and found["status"]["anchorUID"] != old)
+    assert [d["path"] for d in given(tenant, "web")] == [f"/run/kubexen/disks/{kubelets.uid('data')}"]
+
+
 def test_a_drain_frees_the_claim_before_the_next_anchor_asks_for_it(tenant: Tenant, kubelets: Kubelets) -> None:
     data = kubelets.claim("data")
     tenant.run(claiming("web", "data"))
@@ -150,7 +165,8 @@ def test_of_two_that_both_hold_a_claim_the_agents_start_one(tenant: Tenant, kube
         with xl(host) as sim:
             host.stop_agent()
             sim.xl_destroy(tenant.xl_name("second"))
-        status = {"status": {"claims": held}}
+        reserved = tenant.get("first")["status"]["reserved"]
+        status = {"status": {"claims": held, "reserved": reserved}}
         tenant.api.patch(f"{tenant.path('xd', 'second')}/status", status)
         tenant.patch("second", disks=uses("data"))
         kubelets.mount("data", tenant.anchor("second"))
@@ -233,7 +249,7 @@ def test_a_secret_reaches_the_guest_and_nothing_else(tenant: Tenant, kubelets: K
     assert user_data(image) == SECRET
     assert image.stat().st_mode & 0o777 == 0o600
     assert given(tenant, "web") == [
-        {"path": f"/run/kubexen/seeds/{state.uuid}.iso", "target": "xvdz", "read_only": True, "block_device": False}
+        {"path": f"/run/kubexen/seeds/{state.uuid}", "target": "xvdz", "read_only": True, "block_device": True}
     ]
     volumes = tenant.anchor("web")["spec"]["volumes"]
     assert [v["secret"]["items"] for v in volumes] == [[{"key": "text", "path": "user-data"}]]

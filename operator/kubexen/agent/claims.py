@@ -24,6 +24,7 @@ from kubexen.agent.storage.kubelet import Kubelet
 from kubexen.api.conditions import Reason
 from kubexen.api.domainstatus import VolumeMode
 from kubexen.api.xendomain import XenDomain
+from kubexen.plan import seed
 from kubexen.plan.claims import DISKS
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import Resolved, ResolvedClaim
@@ -157,7 +158,8 @@ class Claims:
             HypervisorError: as `release`.
         """
         async with self._changing:
-            for uid in {*self._known(), *await self._host.call(self._host.hypervisor.loops)}:
+            loops = await self._host.call(self._host.hypervisor.loops)
+            for uid in {*self._known(), *(name for name in loops if not name.startswith(seed.LOOP))}:
                 if uid not in wanted():
                     await self._release(uid)
 

@@ -110,7 +110,7 @@ class Domains:
     async def _give_back(self, domain: XenDomain) -> None:
         """Let go of what a domain that has left had on this host."""
         await self._claims.release(claim.uid for claim in domain.status.claims)
-        await asyncio.to_thread(self._seeds.remove, domain_uuid(domain))
+        await self._seeds.remove(domain_uuid(domain))
 
     async def sweep(self) -> None:
         """Let go of what no domain has that is here or may come: what an agent that died in between, or a domain that was
@@ -119,8 +119,7 @@ class Domains:
         if any(state.owner is not None and state.owner.uid not in known for state in self._host.domains.values()):
             return  # an orphan: which claims it has is not known any more
         await self._claims.sweep(lambda: {claim.uid for domain in self._bound() for claim in domain.status.claims})
-        for uuid in self._seeds.known() - {domain_uuid(domain) for domain in self._bound()}:
-            await asyncio.to_thread(self._seeds.remove, uuid)
+        await self._seeds.sweep(lambda: {domain_uuid(domain) for domain in self._bound()})
 
     def _bound(self) -> list[XenDomain]:
         """The objects that are bound to this node, each as new as it is known."""
@@ -257,9 +256,6 @@ class Domains:
     async def _start(self, domain: XenDomain) -> None:
         """Check everything, make the disks, start. Nothing is made before all was checked."""
         refs = await self._references(domain)
-        if late := [name for name in claims.named(domain) if name not in refs.claims]:
-            raise Problem(Reason.WAITING_FOR_DISK, f"spec.disks: the new claim {late[0]!r} is mounted at the next placement: "
-                          "powerState Halted and back to Running", retry_after=30)
         resolved = resolve(domain, refs)
         direct = domain.spec.boot.direct
         assert direct is not None  # resolve() has said so
@@ -282,7 +278,7 @@ class Domains:
             await self._disks.prepare(domain, resolved, refs)
             await self._claims.attach(opened)
         if seed is not None:
-            await asyncio.to_thread(self._seeds.write, domain, seed)
+            await self._seeds.write(domain, seed)
         await self._host.call(
             self._host.hypervisor.create, config(domain, resolved, note=planning.note(domain)),
             about=domain_uuid(domain), timeout=START_SECONDS, paused=domain.spec.power_state is PowerState.PAUSED,

@@ -95,7 +95,7 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
     node: str = arguments.node
     host = Host(hypervisor, node)
     kubelet = Kubelet(arguments.root, arguments.kubelet_root)
-    claims, seeds = Claims(arguments.root, kubelet, host), Seeds(arguments.root, kubelet)
+    claims, seeds = Claims(arguments.root, kubelet, host), Seeds(arguments.root, kubelet, host)
     await asyncio.to_thread(claims.take_hold)
     boot_id = (await host.info()).boot_id
     queue, disk_queue = WorkQueue("domains"), WorkQueue("disks")

@@ -6,15 +6,17 @@ needs the Secret. What is in one is never logged.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 import pycdlib
 
+from kubexen.agent.host import Host
 from kubexen.agent.storage.kubelet import Kubelet
 from kubexen.api.conditions import Reason
 from kubexen.api.xendomain import XenDomain
@@ -22,10 +24,12 @@ from kubexen.plan import seed
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import Resolved, domain_uuid
 
+IMAGE = ".iso"
+
 
 class Seeds:
-    def __init__(self, root: Path, kubelet: Kubelet) -> None:
-        self._folder, self._kubelet = root / seed.SEEDS.lstrip("/"), kubelet
+    def __init__(self, root: Path, kubelet: Kubelet, host: Host) -> None:
+        self._folder, self._kubelet, self._host = root / seed.SEEDS.lstrip("/"), kubelet, host
 
     def read(self, domain: XenDomain, resolved: Resolved) -> dict[str, bytes] | None:
         """The files of the domain's seed; None: it has none.
@@ -41,41 +45,71 @@ class Seeds:
             if found is None:
                 raise Problem(
                     Reason.SECRET_NOT_FOUND,
-                    f"{seed.field(volume)}: the anchor has no key {key.key!r} of Secret {key.secret_name!r}; make the Secret. "
-                    "If the field was changed since the domain was placed: powerState Halted and back to Running",
+                    f"{seed.field(volume)}: the anchor has no key {key.key!r} of Secret {key.secret_name!r}; make the Secret",
                     retry_after=5,
                 )
             given[volume] = found
         networks = {interface.name: interface.network for interface in resolved.interfaces}
         return seed.files(domain, domain_uuid(domain), networks, given)
 
-    def write(self, domain: XenDomain, files: Mapping[str, bytes]) -> None:
-        """Make the image. Raises Problem: SeedNotWritten."""
-        path = self._folder / f"{domain_uuid(domain)}.iso"
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    async def write(self, domain: XenDomain, files: Mapping[str, bytes]) -> None:
+        """Make the image, and a device over it: QEMU serves no raw file read-only (xen-disk, 7.2).
+
+        Raises:
+            Problem: SeedNotWritten.
+            HypervisorError: no loop device can be made.
+        """
+        of = domain_uuid(domain)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = await asyncio.to_thread(self._write, f"{of}{IMAGE}", files)
+        except OSError as error:
+            raise Problem("SeedNotWritten", f"{seed.path(of)}: {error.strerror}", retry_after=30) from None
+        try:
+            device = await self._host.call(self._host.hypervisor.loop, f"{seed.LOOP}{of}", file, read_only=True)
+        finally:
+            os.close(file)
+        unfinished = self._folder / f".{of}.{uuid.uuid4().hex}"
+        unfinished.symlink_to(device)
+        unfinished.rename(self._folder / of)
+
+    def _write(self, name: str, files: Mapping[str, bytes]) -> int:
+        """Write the image under another name first; the file, open to be read."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unfinished = self._folder / f".{name}.{uuid.uuid4().hex}"
+        try:
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as file:
                 file.write(image(files))
-            unfinished.rename(path)
-        except OSError as error:
-            raise Problem("SeedNotWritten", f"{seed.path(domain_uuid(domain))}: {error.strerror}", retry_after=30) from None
+            unfinished.rename(self._folder / name)
         finally:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
+        return os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
 
-    def remove(self, of: str) -> None:
-        """Remove the seed of the domain of this UUID. Not there: success."""
+    async def remove(self, of: str) -> None:
+        """Remove the seed of the domain of this UUID. Not there: success.
+
+        Raises:
+            HypervisorError: its loop device cannot be removed.
+        """
+        for name in (of, f"{of}{IMAGE}"):
+            with contextlib.suppress(FileNotFoundError):
+                (self._folder / name).unlink()
+        await self._host.call(self._host.hypervisor.unloop, f"{seed.LOOP}{of}")
+
+    async def sweep(self, wanted: Callable[[], Set[str]]) -> None:
+        """Remove all seeds but those of the domains of these UUIDs.
+
+        Raises:
+            HypervisorError: as `remove`.
+        """
+        loops = await self._host.call(self._host.hypervisor.loops)
+        found = {name.removeprefix(seed.LOOP) for name in loops if name.startswith(seed.LOOP)}
         with contextlib.suppress(FileNotFoundError):
-            (self._folder / f"{of}.iso").unlink()
-
-    def known(self) -> set[str]:
-        """The UUIDs of the domains that have a seed here."""
-        try:
-            return {name.removesuffix(".iso") for name in os.listdir(self._folder) if not name.startswith(".")}
-        except FileNotFoundError:
-            return set()
+            found |= {name.removesuffix(IMAGE) for name in os.listdir(self._folder) if not name.startswith(".")}
+        for of in found:
+            if of not in wanted():
+                await self.remove(of)
 
 
 def image(files: Mapping[str, bytes]) -> bytes:

@@ -33,12 +33,15 @@ class Move(StatusModel):
 
 
 class Reservation(StatusModel):
-    """What a domain may have at most under its anchor."""
+    """What an anchor gives its domain: the most it may have, and its volumes."""
 
     model_config = ConfigDict(frozen=True)
 
     memory: Quantity = Field(description="spec.memory.max when the anchor was made.")
     vcpus: int = Field(ge=0, description="spec.cpu.max when the anchor was made.")
+    mounts: list[Annotated[str, Field(max_length=600)]] = Field(
+        default=[], max_length=72, description="The claims and keys of Secrets that the spec named when the anchor was made."
+    )
 
 
 class CpuStatus(StatusModel):

@@ -70,8 +70,7 @@ class Anchor:
 
     def mounts_all(self, domain: XenDomain) -> bool:
         """Whether it mounts all that the domain's spec names: a pod's volumes cannot be changed."""
-        wanted = {_claim(name) for name in claims_.named(domain)} | mounts(_secrets(domain))
-        return wanted <= self.mounts
+        return self.mounts.issuperset(reservation(domain).mounts)
 
 
 def observe(pod: dict[str, Any]) -> Anchor:
@@ -100,10 +99,10 @@ def mounts(volumes: Iterable[dict[str, Any]]) -> frozenset[str]:
     result = set()
     for volume in volumes:
         if claim := volume.get("persistentVolumeClaim"):
-            result.add(_claim(claim["claimName"]))
+            result.add(claims_.word(claim["claimName"]))
         elif secret := volume.get("secret"):
             keys = ",".join(item["key"] for item in secret.get("items") or ())
-            result.add(f"{volume['name']} secret/{secret.get('secretName')}/{keys}")
+            result.add(seed.word(volume["name"], secret.get("secretName", ""), keys))
     return frozenset(result)
 
 
@@ -111,10 +110,6 @@ def claimed(pod: dict[str, Any]) -> set[str]:
     """The names of the claims that a pod mounts."""
     volumes = pod.get("spec", {}).get("volumes") or ()
     return {v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")}
-
-
-def _claim(name: str) -> str:
-    return f"claim/{name}"
 
 
 def _request(spec: dict[str, Any]) -> Request | None:
@@ -150,7 +145,7 @@ def manifest(
     """
     spec = domain.spec
     asked = request((domain.status.reserved if on else None) or reservation(domain))
-    volumes, devices, folders = ([], [], []) if place is not None else _volumes(domain, claims)
+    volumes, devices, folders = ([], [], []) if place is not None else _volumes(domain, claims, again=bool(on))
     terms = [{"key": "metadata.name", "operator": "In", "values": [only]}] if only else []
     terms += [{"key": "metadata.name", "operator": "NotIn", "values": [off]}] if off else []
     amounts = {
@@ -236,9 +231,16 @@ def _secrets(domain: XenDomain) -> Part:
     ]
 
 
-def _volumes(domain: XenDomain, claims: Sequence[ClaimStatus]) -> tuple[Part, Part, Part]:
-    """The pod's volumes, and its container's devices and mounts: a kubelet mounts nothing that no container asks for."""
-    volumes, devices = _secrets(domain), []
+def _volumes(domain: XenDomain, claims: Sequence[ClaimStatus], *, again: bool) -> tuple[Part, Part, Part]:
+    """The pod's volumes, and its container's devices and mounts: a kubelet mounts nothing that no container asks for.
+
+    Args:
+        again: for a domain that runs. If its spec names other volumes by now, the next start is under another anchor, and a
+            Secret that is not there must not keep this one from running.
+    """
+    reserved = domain.status.reserved
+    changed = again and reserved is not None and reserved.mounts != reservation(domain).mounts
+    volumes, devices = [] if changed else _secrets(domain), []
     folders: Part = [{"name": v["name"], "mountPath": f"/seed/{v['name']}", "readOnly": True} for v in volumes]
     for number, claim in enumerate(claims):
         name = f"claim-{number}"

@@ -57,6 +57,11 @@ def named(domain: XenDomain) -> list[str]:
     return [disk.claim_name for disk in domain.spec.disks if disk.claim_name]
 
 
+def word(name: str) -> str:
+    """A claim among what an anchor mounts."""
+    return f"claim/{name}"
+
+
 def path(claim: ClaimStatus) -> str:
     """The disk's path on every host."""
     return f"{DISKS}/{claim.uid}"

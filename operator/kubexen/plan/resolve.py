@@ -318,7 +318,9 @@ def _disk_configs(domain: XenDomain, resolved: Resolved) -> Iterator[port.DiskCo
     }
     yield from (({**files, **devices})[entry.name] for entry in domain.spec.disks)
     if domain.spec.cloud_init is not None:
-        yield port.DiskConfig(seed.path(domain_uuid(domain)), seed.target(domain), read_only=True)
+        yield port.DiskConfig(
+            seed.path(domain_uuid(domain)), seed.target(domain), read_only=True, block_device=True
+        )
 
 
 def domain_uuid(domain: XenDomain) -> str:
@@ -339,8 +341,10 @@ class Request(NamedTuple):
 
 
 def reservation(domain: XenDomain) -> Reservation:
-    """What the domain may have at most, as its spec is now."""
-    return Reservation(memory=domain.spec.memory.maximum, vcpus=domain.spec.cpu.maximum)
+    """What an anchor has to give it, as its spec is now."""
+    mounts = {claims.word(name) for name in claims.named(domain)}
+    mounts |= {seed.word(volume, key.secret_name, key.key) for volume, key in seed.secrets(domain).items()}
+    return Reservation(memory=domain.spec.memory.maximum, vcpus=domain.spec.cpu.maximum, mounts=sorted(mounts))
 
 
 def request(reserved: Reservation) -> Request:

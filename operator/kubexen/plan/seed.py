@@ -17,6 +17,9 @@ from kubexen.api.xennetwork import AddressRange, XenNetwork
 from kubexen.plan.problem import Problem
 
 SEEDS = "/run/kubexen/seeds"
+LOOP = "seed-"
+"""How the names of seeds' loop devices begin; those of claims are uids."""
+
 VOLUME_LABEL = "cidata"
 """What cloud-init looks for."""
 
@@ -38,8 +41,8 @@ udevadm control --reload || true
 
 
 def path(uuid: str) -> str:
-    """The seed's path on the domain's host."""
-    return f"{SEEDS}/{uuid}.iso"
+    """The seed's path on the domain's host: a link to a device over the image."""
+    return f"{SEEDS}/{uuid}"
 
 
 def target(domain: XenDomain) -> str:
@@ -55,6 +58,11 @@ def secrets(domain: XenDomain) -> dict[str, SecretKey]:
     given = domain.spec.cloud_init
     wanted = {USER_DATA: given.user_data, NETWORK_DATA: given.network_data} if given else {}
     return {name: key for name, key in wanted.items() if key is not None}
+
+
+def word(volume: str, secret: str, key: str) -> str:
+    """A key of a Secret among what an anchor mounts."""
+    return f"secret/{secret}/{key} as {volume}"
 
 
 def field(volume: str) -> str:

@@ -30,7 +30,7 @@ class Machine:
         return Claims(self.root, self.kubelet, self.host)
 
     def seeds(self) -> Seeds:
-        return Seeds(self.root, self.kubelet)
+        return Seeds(self.root, self.kubelet, self.host)
 
     def links(self) -> dict[str, str]:
         folder = self.root / "run/kubexen/disks"

@@ -45,61 +45,73 @@ def guest(**cloud_init: object) -> XenDomain:
     return domain(bound(), cloud_init=cloud_init)
 
 
-def make(machine: Machine, found: XenDomain) -> Path:
+async def make(machine: Machine, found: XenDomain) -> Path:
+    """The image of a seed that is made; the device that the guest is given is over it."""
     seeds = machine.seeds()
     files = seeds.read(found, resolve(found, references()))
     assert files is not None
-    seeds.write(found, files)
-    return machine.root / f"run/kubexen/seeds/{UID}.iso"
+    await seeds.write(found, files)
+    image = machine.root / f"run/kubexen/seeds/{UID}.iso"
+    assert machine.sim.loops()[f"seed-{UID}"] == str(image)
+    assert os.readlink(image.with_suffix("")) == "/dev/loop0"
+    return image
 
 
-def test_the_guest_finds_what_the_user_gave(machine: Machine) -> None:
+async def test_the_guest_finds_what_the_user_gave(machine: Machine) -> None:
     machine.layout.secret("a1", "user-data", user_data=SECRET)
     machine.layout.secret("a1", "network-data", network_data=b"version: 2")
-    path = make(machine, guest(**GIVEN, networkData={"secretName": "web", "key": "net"}))
+    path = await make(machine, guest(**GIVEN, networkData={"secretName": "web", "key": "net"}))
     found = content(path)
     assert set(found) == {"meta-data", "user-data", "vendor-data", "network-config"}
     assert (found["user-data"], found["network-config"]) == (SECRET, b"version: 2")
     assert json.loads(found["meta-data"])["instance-id"] == UID
 
 
-def test_only_root_can_read_it(machine: Machine) -> None:
+async def test_only_root_can_read_it(machine: Machine) -> None:
     machine.layout.secret("a1", "user-data", user_data=SECRET)
     before = os.umask(0)
     try:
-        path = make(machine, guest(**GIVEN))
+        path = await make(machine, guest(**GIVEN))
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert os.listdir(path.parent) == [path.name]
+    assert sorted(os.listdir(path.parent)) == [UID, path.name]
 
 
-def test_a_restart_makes_it_again_from_the_same_anchor(machine: Machine) -> None:
+async def test_a_restart_makes_it_again_from_the_same_anchor(machine: Machine) -> None:
     folder = machine.layout.secret("a1", "user-data", user_data=SECRET)
-    make(machine, guest(**GIVEN))
+    await make(machine, guest(**GIVEN))
     (folder / "user-data").resolve().write_bytes(b"changed")
-    assert content(make(machine, guest(**GIVEN)))["user-data"] == b"changed"
+    assert content(await make(machine, guest(**GIVEN)))["user-data"] == b"changed"
 
 
-def test_it_goes_when_its_domain_has_left(machine: Machine) -> None:
+async def test_it_goes_when_its_domain_has_left(machine: Machine) -> None:
     machine.layout.secret("a1", "user-data", user_data=SECRET)
-    path = make(machine, guest(**GIVEN))
+    path = await make(machine, guest(**GIVEN))
     seeds = machine.seeds()
-    assert seeds.known() == {UID}
-    seeds.remove(UID)
-    seeds.remove(UID)
+    await seeds.sweep(lambda: {UID})
+    assert path.exists()
+    await seeds.remove(UID)
+    await seeds.remove(UID)
     assert not path.exists()
-    assert seeds.known() == set()
+    assert machine.sim.loops() == {}
 
 
-def test_a_domain_without_cloud_init_has_none(machine: Machine) -> None:
+async def test_what_nobody_removed_is_swept(machine: Machine) -> None:
+    machine.layout.secret("a1", "user-data", user_data=SECRET)
+    path = await make(machine, guest(**GIVEN))
+    await machine.seeds().sweep(set)
+    assert (os.listdir(path.parent), machine.sim.loops()) == ([], {})
+
+
+async def test_a_domain_without_cloud_init_has_none(machine: Machine) -> None:
     found = domain(bound())
     assert machine.seeds().read(found, resolve(found, references())) is None
-    assert machine.seeds().known() == set()
+    assert machine.sim.loops() == {}
 
 
-def test_a_secret_that_the_anchor_does_not_have(machine: Machine) -> None:
+async def test_a_secret_that_the_anchor_does_not_have(machine: Machine) -> None:
     found = guest(**GIVEN)
     with pytest.raises(Problem) as caught:
         machine.seeds().read(found, resolve(found, references()))
@@ -107,11 +119,11 @@ def test_a_secret_that_the_anchor_does_not_have(machine: Machine) -> None:
     assert "spec.cloudInit.userData: the anchor has no key 'userdata' of Secret 'web'; make the Secret" in caught.value.message
 
 
-def test_a_host_that_cannot_write_it_says_so_without_its_content(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_host_that_cannot_write_it_says_so_without_its_content(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     machine.layout.secret("a1", "user-data", user_data=SECRET)
     (machine.root / "run").write_text("no folder")
     with pytest.raises(Problem) as caught:
-        make(machine, guest(**GIVEN))
+        await make(machine, guest(**GIVEN))
     assert caught.value.reason == "SeedNotWritten"
     assert "hunter2" not in f"{caught.value} {caplog.text}"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kubexen.plan.anchor import age, is_owned, manifest, observe
-from tests.unit.plan.builders import NOW, SHARED, UID, anchor, claim, domain, uses
+from kubexen.plan.resolve import reservation
+from tests.unit.plan.builders import NOW, SHARED, UID, anchor, bound, claim, domain, uses
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -135,6 +136,15 @@ def test_whether_a_pod_that_is_there_serves_the_spec(
 ) -> None:
     pod = made(manifest(domain(**before), claims=[claim(name) for name in mounted]))
     assert observe(pod).mounts_all(domain(**after)) == want
+
+
+def test_a_secret_that_came_later_does_not_keep_the_anchor_of_a_running_domain_from_running() -> None:
+    key = {"userData": {"secretName": "s", "key": "k"}}
+    before = domain(bound(reserved=reservation(domain())), cloud_init=key)
+    assert "volumes" not in spec(manifest(before, on="xen1"))
+    same = domain(bound(reserved=reservation(domain(cloud_init=key))), cloud_init=key)
+    assert len(spec(manifest(same, on="xen1"))["volumes"]) == 1
+    assert len(spec(manifest(before, off="xen1"))["volumes"]) == 1
 
 
 def test_one_that_only_keeps_a_place_mounts_nothing_and_goes_where_the_volumes_can_be() -> None:

@@ -231,7 +231,7 @@ def test_claims_and_the_seed_are_devices_beside_disks() -> None:
     assert config(found, resolve(found, refs), note="n").disks == (
         DiskConfig("/run/kubexen/disks/uid-of-data", "xvda", block_device=True),
         DiskConfig("/srv/local/.kubexen/disks/uid-of-root.raw", "xvdz"),
-        DiskConfig(f"/run/kubexen/seeds/{UID}.iso", "xvdy", read_only=True),
+        DiskConfig(f"/run/kubexen/seeds/{UID}", "xvdy", read_only=True, block_device=True),
     )
 
 
