@@ -11,6 +11,10 @@ import pycdlib
 import pytest
 
 from hack.cluster import KubectlError
+from hack.cluster.api import APPLY_PATCH
+from kubexen.api.names import API_VERSION, CONTROLLER_MANAGER
+from kubexen.api.xendomain import XenDomain
+from kubexen.plan.placement import owned
 from tests.cluster import manifests
 from tests.cluster.tenant import Tenant, condition, is_ready, until, xl
 from tests.cluster.volumes import Kubelets, claiming, uses
@@ -160,14 +164,14 @@ def test_of_two_that_both_hold_a_claim_the_agents_start_one(tenant: Tenant, kube
     tenant.run(claiming("first", "data"), manifests.domain("second"))
     tenant.stack.controller.stop()
     try:
-        held = tenant.get("first")["status"]["claims"]
+        first, second = (XenDomain.parse(tenant.get(name)).status for name in ("first", "second"))
+        second.claims, second.reserved = first.claims, first.reserved
         host = tenant.host_of("second")
         with xl(host) as sim:
             host.stop_agent()
             sim.xl_destroy(tenant.xl_name("second"))
-        reserved = tenant.get("first")["status"]["reserved"]
-        status = {"status": {"claims": held, "reserved": reserved}}
-        tenant.api.patch(f"{tenant.path('xd', 'second')}/status", status)
+        body = {"apiVersion": API_VERSION, "kind": "XenDomain", "status": owned(second)}
+        tenant.api.patch(f"{tenant.path('xd', 'second')}/status", body, APPLY_PATCH, fieldManager=CONTROLLER_MANAGER, force="true")
         tenant.patch("second", disks=uses("data"))
         kubelets.mount("data", tenant.anchor("second"))
         host.restart_agent()

@@ -7,6 +7,8 @@ runs, and takes them away when the pod is gone. Kubexen's own parts are as on a 
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import shutil
 import threading
 from pathlib import Path
@@ -114,14 +116,19 @@ class Kubelets:
     def _run(self) -> None:
         pods = f"/api/v1/namespaces/{self.tenant.namespace}/pods"
         while not self._ended.is_set():
-            for kind, pod in self.api.watch(pods, WATCH_SECONDS):
-                self.seen.append((kind, pod))
-                if kind == "DELETED":
-                    self._remove(pod["metadata"]["uid"])
-                elif pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]:
-                    self._lay_out(pod)
-                if self._ended.is_set():
-                    return
+            with contextlib.suppress(OSError, http.client.HTTPException):  # the API server is away
+                for kind, pod in self.api.watch(pods, WATCH_SECONDS):
+                    if self._ended.is_set():
+                        return
+                    self._follow(kind, pod)
+            self._ended.wait(0.2)
+
+    def _follow(self, kind: str, pod: Object) -> None:
+        self.seen.append((kind, pod))
+        if kind == "DELETED":
+            self._remove(pod["metadata"]["uid"])
+        elif pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]:
+            self._lay_out(pod)
 
     def _lay_out(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
