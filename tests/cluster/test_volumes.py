@@ -276,6 +276,27 @@ def test_a_secret_reaches_the_guest_and_nothing_else(tenant: Tenant, kubelets: K
     assert kubelets.seeds(node) == []
 
 
+def test_what_a_kubelet_says_of_an_anchor_reaches_the_user(tenant: Tenant, kubelets: Kubelets) -> None:
+    """A real kubelet does not run a pod whose Secret is not there; it tells an Event."""
+    kwok = "kwok"
+    tenant.stack.cluster.pause_component(kwok)
+    try:
+        tenant.apply(seeded())
+        (anchor,) = until(lambda: [a for a in tenant.anchors("web") if a["spec"].get("nodeName")])
+        tenant.api.create(f"/apis/events.k8s.io/v1/namespaces/{tenant.namespace}/events", {
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"generateName": "kubelet-"},
+            "regarding": {"kind": "Pod", "name": anchor["metadata"]["name"], "namespace": tenant.namespace,
+                          "uid": anchor["metadata"]["uid"]},
+            "type": "Warning", "reason": "FailedMount", "note": 'secret "login" not found', "action": "Mount",
+            "eventTime": "2026-03-01T12:00:00.000000Z", "reportingController": "kubelet", "reportingInstance": "x",
+        })  # fmt: skip
+        told = condition(tenant.wait_reason("web", "WaitingForDisk"), "Ready")["message"]
+    finally:
+        tenant.stack.cluster.resume_component(kwok)
+    assert 'which says: FailedMount: secret "login" not found' in told
+    kubelets.secret("login", text=SECRET)
+
+
 def test_a_secret_that_is_not_there(tenant: Tenant, kubelets: Kubelets) -> None:
     tenant.apply(seeded())
     told = condition(tenant.wait_reason("web", "SecretNotFound"), "Ready")["message"]
