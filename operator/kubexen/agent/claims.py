@@ -15,11 +15,12 @@ import stat
 import struct
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubexen.agent.host import Host
+from kubexen.agent.storage.holds import holds
 from kubexen.agent.storage.kubelet import Kubelet
 from kubexen.api.conditions import Reason
 from kubexen.api.domainstatus import VolumeMode
@@ -50,7 +51,8 @@ class Claims:
     def __init__(self, root: Path, kubelet: Kubelet, host: Host) -> None:
         self._links = root / DISKS.lstrip("/")
         self._kubelet, self._host = kubelet, host
-        self._held: dict[str, tuple[str, list[int]]] = {}  # by the claim's uid: what its link says, and what is open
+        self._holds = holds(root, kubelet.local)
+        self._held: dict[str, str] = {}  # by the claim's uid: what its link said when it was held
         self._holding = threading.Lock()
         self._changing = asyncio.Lock()  # links and loop devices
 
@@ -104,6 +106,7 @@ class Claims:
         """Take hold of each, and give it its path.
 
         Raises:
+            Problem: WaitingForDisk, it cannot be held.
             HypervisorError: no loop device can be made.
         """
         async with self._changing:
@@ -112,14 +115,18 @@ class Claims:
                 if one.file is not None:
                     device = await call(self._host.hypervisor.loop, claim.uid, one.file, read_only=one.claim.read_only)
                 await asyncio.to_thread(self._link, claim.uid, device)
-                await asyncio.to_thread(self._hold, claim.uid, device)
+                try:
+                    await asyncio.to_thread(self._hold, claim.uid, device)
+                except OSError as error:
+                    raise Problem(Reason.WAITING_FOR_DISK, f"PersistentVolumeClaim {claim.name!r} cannot be held on host "
+                                  f"{self._host.node}: {error}", retry_after=10) from error
 
     # --- while a domain is here
 
     def take_hold(self) -> None:
         """Hold whatever has a link: at the start of an agent, before anything else."""
         for uid, target in self._known().items():
-            self._hold(uid, target)
+            self._keep(uid, target)
 
     async def follow(self, domain: XenDomain) -> None:
         """Of a domain that is here: hold its devices by the anchor that it has now, which may be another than before."""
@@ -137,7 +144,14 @@ class Claims:
                     self._link(claim.uid, device)
                     target = device
             if target is not None:
-                self._hold(claim.uid, target)
+                self._keep(claim.uid, target)
+
+    def _keep(self, uid: str, target: str) -> None:
+        """Hold what a domain has already, as far as it can be."""
+        try:
+            self._hold(uid, target)
+        except OSError as error:
+            logger.warning("claim %s: %s cannot be held: %s", uid, target, error)
 
     # --- when it has left
 
@@ -146,6 +160,7 @@ class Claims:
 
         Raises:
             HypervisorError: a loop device cannot be removed.
+            OSError: what holds it cannot be ended.
         """
         async with self._changing:
             for uid in uids:
@@ -155,7 +170,7 @@ class Claims:
         """Let go of all claims but those that are wanted: what nobody gave back.
 
         Raises:
-            HypervisorError: as `release`.
+            HypervisorError, OSError: as `release`.
         """
         async with self._changing:
             loops = await self._host.call(self._host.hypervisor.loops)
@@ -164,10 +179,10 @@ class Claims:
                     await self._release(uid)
 
     async def _release(self, uid: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            (self._links / uid).unlink()
-        self._close(uid)
+        await asyncio.to_thread(self._let_go, uid)
         await self._host.call(self._host.hypervisor.unloop, uid)
+        with contextlib.suppress(FileNotFoundError):  # last: it is what tells of the others
+            (self._links / uid).unlink()
 
     # --- within
 
@@ -186,40 +201,30 @@ class Claims:
 
     def _hold(self, uid: str, target: str) -> None:
         """Keep what the link says open, through every mount that the kubelet would have to undo before it gives up the
-        device. A loop device needs none of that: the kernel has its file open."""
-        with self._holding:
-            if self._held.get(uid, ("", []))[0] != target:
-                self._take(uid, target)
+        device. A loop device needs none of that: the kernel has its file open.
 
-    def _take(self, uid: str, target: str) -> None:
+        Raises:
+            OSError: it cannot be held; what was held before stays so.
+        """
         pod = self._kubelet.owner(target)
-        if pod is None:
-            self._drop(uid)
-            return
-        descriptors = []
-        try:
-            device = self._kubelet.local(target)
-            descriptors.append(os.open(device, os.O_PATH | os.O_CLOEXEC))
-            number = os.fstat(descriptors[0]).st_rdev
-            for bind in self._kubelet.binds(pod):
-                with contextlib.suppress(OSError):
-                    descriptors.append(os.open(self._kubelet.local(bind), os.O_PATH | os.O_CLOEXEC))
-                    if os.fstat(descriptors[-1]).st_rdev != number:
-                        os.close(descriptors.pop())
-        except OSError as error:
-            logger.warning("claim %s: %s cannot be held: %s", uid, target, error.strerror)
-            if not descriptors:
-                return  # what was held stays so
-        self._drop(uid)
-        self._held[uid] = (target, descriptors)
-
-    def _close(self, uid: str) -> None:
         with self._holding:
-            self._drop(uid)
+            if pod is None:
+                self._holds.drop(uid)
+            elif self._held.get(uid) != target:
+                self._holds.hold(uid, [target, *self._binds(target, pod)])
+                self._held[uid] = target
 
-    def _drop(self, uid: str) -> None:
-        for descriptor in self._held.pop(uid, ("", []))[1]:
-            os.close(descriptor)
+    def _binds(self, target: str, pod: str) -> Iterator[str]:
+        number = os.stat(self._kubelet.local(target)).st_rdev
+        for bind in self._kubelet.binds(pod):
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self._kubelet.local(bind)).st_rdev == number:
+                    yield bind
+
+    def _let_go(self, uid: str) -> None:
+        with self._holding:
+            self._held.pop(uid, None)
+            self._holds.drop(uid)
 
 
 def _open_image(folder: Path, *, read_only: bool) -> int:

@@ -149,7 +149,7 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
                     logger.warning("%s", line)
                 if ready.is_set():
                     await domains.sweep()
-            except HypervisorError as error:  # the agent outlives its hypervisor's daemon
+            except (HypervisorError, OSError) as error:  # the agent outlives its hypervisor's daemon
                 logger.warning("nothing was tidied: %s", error)
             for uuid in [u for u in domains.orphans if u not in host.domains]:
                 del domains.orphans[uuid]

@@ -89,7 +89,7 @@ async def test_another_agent_takes_hold_before_it_knows_any_domain(machine: Mach
     machine.layout.block("a1", "pv-data", "/dev/sdb")
     first = machine.claims()
     await attach(first, *named(claim()))
-    first._close("uid-of-data")  # as its end does
+    first._let_go("uid-of-data")  # as its end does
     assert held(sdb) == 0
     second = machine.claims()
     second.take_hold()
