@@ -208,9 +208,7 @@ class Claims:
         """
         pod = self._kubelet.owner(target)
         with self._holding:
-            if pod is None:
-                self._holds.drop(uid)
-            elif self._held.get(uid) != target:
+            if pod is not None and self._held.get(uid) != target:
                 self._holds.hold(uid, [target, *self._binds(target, pod)])
                 self._held[uid] = target
 
