@@ -138,7 +138,7 @@ class Claims:
         known = self._known()
         for claim in domain.status.claims:
             target = known.get(claim.uid)
-            if claim.volume_mode is VolumeMode.BLOCK and target is not None:
+            if claim.volume_mode is VolumeMode.BLOCK:
                 device = self._kubelet.device(domain.status.anchor_uid or "", claim.volume_name)
                 if device is not None and device != target:
                     self._link(claim.uid, device)

@@ -113,6 +113,18 @@ async def test_a_fresh_anchor_takes_over_and_the_path_stays(machine: Machine) ->
     await claims.release(["uid-of-data"])
 
 
+async def test_a_path_that_somebody_removed_is_made_again(machine: Machine) -> None:
+    device(machine)
+    machine.layout.block("a1", "pv-data", "/dev/sdb")
+    claims = machine.claims()
+    found, resolved = named(claim())
+    await attach(claims, found, resolved)
+    (machine.root / "run/kubexen/disks/uid-of-data").unlink()
+    await claims.follow(found)
+    assert machine.links() == {"uid-of-data": DEVICE}
+    await claims.release(["uid-of-data"])
+
+
 async def test_what_the_kubelet_has_taken_away_stays_held(machine: Machine) -> None:
     sdb = device(machine)
     link = machine.layout.block("a1", "pv-data", "/dev/sdb")
