@@ -54,9 +54,9 @@ test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.xenlab build
-	@hack/level xen-lab $(PYTHON) -m pytest tests/xen/test_lab.py
+	@hack/level xen-lab $(PYTHON) -m pytest tests/xen/test_holds.py tests/xen/test_lab.py
 	@hack/level xen-contract $(PYTHON) -m pytest -s tests/xen/test_contract.py
-	@hack/level xen $(PYTHON) -m pytest tests/xen/test_kubexen.py
+	@hack/level xen $(PYTHON) -m pytest tests/xen/test_kubexen.py tests/xen/test_volumes.py
 
 .PHONY: lint generate bench bench-xen requirements
 lint: $(VENV)/.ready ## ruff, mypy, import-linter

@@ -15,6 +15,7 @@ HOLDER_UUID = "5f0c1a52-7a0e-4d6e-9d42-2a4d7d3f0b99"
 HOLDER_MAC = "00:16:3e:ba:d0:01"
 SEED_BYTES = 4 * 1024**2
 NOWHERE = {"matchLabels": {"kubexen.dev/nobody": "has-this"}}
+LOGIN = {"secretName": "nowhere", "key": "userdata"}
 MISSING = "which this version does not carry out yet"
 
 
@@ -66,6 +67,7 @@ ADMINISTRATORS = (
     put(network("bad-nobody"), "spec.namespaceSelector", ...),
     network("bad-bridge", bridge="xenbr99"),
     network("bad-vlan", vlan=7),
+    network("bad-subnet", addresses=[{"subnet": "192.0.2.0/24", "first": "192.0.2.10", "last": "192.0.2.20"}]),
 )
 """What an administrator has made, partly badly; cluster-scoped."""
 
@@ -77,6 +79,7 @@ HOLDER = (
         disks=[entry("root", "a", disk="held")],
         interfaces=[interface(mac=HOLDER_MAC)],
     ),
+    domain("claimer", powerState="Halted", disks=[entry("data", "b", claimName="held-claim")]),
 )
 """A good domain that is there first and has what others want."""
 
@@ -117,6 +120,39 @@ UNREADY: dict[str, Unready] = {
         "DiskNotFound",
         ("spec.disks[root]", "no XenDisk 'nowhere' in this namespace", "make it"),
         {"disks": [entry("root", "a", disk="nowhere")]},
+    ),
+    "missing-claim": Unready(
+        "DiskNotFound",
+        ("spec.disks[data]", "PersistentVolumeClaim 'nowhere' is not in this namespace", "make it"),
+        {"disks": [entry("data", "b", claimName="nowhere")]},
+    ),
+    "claim-of-another": Unready(
+        "DiskInUse",
+        ("PersistentVolumeClaim 'held-claim' is held by XenDomain 'claimer'", "give this one a claim of its own"),
+        {"disks": [entry("data", "b", claimName="held-claim")]},
+    ),
+    "missing-secret": Unready(
+        "SecretNotFound",
+        ("spec.cloudInit.userData", "no key 'userdata' of Secret 'nowhere'", "make the Secret"),
+        {"cloudInit": {"userData": LOGIN}},
+    ),
+    "address-in-no-subnet": Unready(
+        "InvalidSpec",
+        ("spec.interfaces[eth0].address", "198.51.100.1 is in no subnet of XenNetwork 'bad-subnet'", "give another address"),
+        {"cloudInit": {}, "interfaces": [interface(network="bad-subnet", address="198.51.100.1")]},
+        stalled=True,
+    ),
+    "address-beside-network-data": Unready(
+        "InvalidSpec",
+        ("spec.interfaces[eth0].address", "take one of the two out"),
+        {"cloudInit": {"networkData": LOGIN}, "interfaces": [interface(network="bad-subnet", address="192.0.2.10")]},
+        stalled=True,
+    ),
+    "network-that-would-give-an-address": Unready(
+        "NotImplemented",
+        ("spec.interfaces[eth0]", "hands out no addresses of XenNetwork 'bad-subnet'", "give the interface an address"),
+        {"interfaces": [interface(network="bad-subnet")]},
+        stalled=True,
     ),
     "missing-pool-of-the-kernel": Unready(
         "PoolNotFound",
@@ -330,10 +366,11 @@ UNREADY: dict[str, Unready] = {
     "bootloader": not_implemented("spec.boot.bootloader", boot={"bootloader": {"name": "pvgrub"}}),
     "graphics": not_implemented("spec.graphics", graphics={"vnc": {}}),
     "pci": not_implemented("spec.pci", pci=[{"device": "kubexen.dev/nic"}]),
-    "cloud-init": not_implemented("spec.cloudInit", cloudInit={"userData": {"secretName": "web", "key": "userdata"}}),
     "cdrom": not_implemented("spec.disks[tools].device", disks=[entry("tools", "c", device="cdrom")]),
-    "claim": not_implemented("spec.disks[data].claimName", disks=[entry("data", "b", claimName="data")]),
     "shareable": not_implemented("spec.disks[data].shareable", disks=[entry("data", "b", disk="x", shareable=True)]),
+    "address-that-nothing-brings-to-the-guest": not_implemented(
+        "spec.interfaces[eth0].address", interfaces=[interface(address="192.0.2.10")]
+    ),
     "rate": not_implemented("spec.interfaces[eth0].rate", interfaces=[interface(rate="10Mb/s")]),
     "model": not_implemented("spec.interfaces[eth0].model", interfaces=[interface(model="e1000")]),
     "core-dump": not_implemented("spec.onCrash", onCrash="coredump-restart"),

@@ -14,6 +14,7 @@ SKIPS: dict[str, dict[str, str]] = {
         "shutdown-delay": "libvirt's test driver shuts a domain down at once",
         "guest-reboot": "libvirt's test driver runs no guests",
         "backends": "libvirt's test driver has no backends",
+        "loop-devices": "libvirt's test driver has no dom0",
         "persistence": "libvirt's test driver forgets all when the process's last connection closes",
         "guest-acts": "libvirt's test driver runs no guests",
         "administrator": "nobody else can act on libvirt's test driver",

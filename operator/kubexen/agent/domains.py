@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from kubexen.agent.claims import Claims
 from kubexen.agent.disks import Disks
 from kubexen.agent.host import START_SECONDS, Host
 from kubexen.agent.network.bridges import Bridges
+from kubexen.agent.seeds import Seeds
 from kubexen.agent.storage.directory import Directory
 from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import Reason
@@ -32,7 +34,7 @@ from kubexen.kube.errors import Conflict, NotFound
 from kubexen.kube.events import EventRecorder
 from kubexen.kube.kinds import XENDISKS, XENDOMAINS
 from kubexen.kube.resources import NAMESPACES, Object
-from kubexen.plan import affinity
+from kubexen.plan import affinity, claims
 from kubexen.plan import domain as planning
 from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
 from kubexen.plan.placement import Event
@@ -55,11 +57,12 @@ class Domains:
     def __init__(
         self, api: Api, host: Host, boot_id: str, events: EventRecorder, *, store: Mapping[str, Object],
         pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
-        disks: Disks, storage: Directory, bridges: Bridges,
+        disks: Disks, claims: Claims, seeds: Seeds, storage: Directory, bridges: Bridges,
     ) -> None:
         self._api, self._host, self._boot_id, self._events = api, host, boot_id, events
         self._store, self._pools, self._networks = store, pools, networks
-        self._disks, self._storage, self._bridges = disks, storage, bridges
+        self._disks, self._claims, self._seeds = disks, claims, seeds
+        self._storage, self._bridges = storage, bridges
         self._newest: dict[str, Object] = {}  # read or written by ourselves, until the store has it
         self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
         self._asked: dict[str, datetime] = {}  # by uuid: when it was last asked to shut down
@@ -97,7 +100,31 @@ class Domains:
             if failed or (plan.step == done.step and not isinstance(plan.step, Start)):
                 break
         self._tell(domain, plan.events if plan.step is None else ())
+        if self._state(domain) is not None:
+            await self._claims.follow(domain)
+        elif plan.status.released == domain.status.anchor_uid:
+            # Before it is told: the next thing that happens to the anchor is its end.
+            await self._give_back(domain)
         return await self._save(domain, plan)
+
+    async def _give_back(self, domain: XenDomain) -> None:
+        """Let go of what a domain that has left had on this host."""
+        await self._claims.release(claim.uid for claim in domain.status.claims)
+        await self._seeds.remove(domain_uuid(domain))
+
+    async def sweep(self) -> None:
+        """Let go of what no domain has that is here or may come: what an agent that died in between, or a domain that was
+        bound elsewhere, left behind."""
+        known = {domain.metadata.uid for domain in self._bound()}
+        if any(state.owner is not None and state.owner.uid not in known for state in self._host.domains.values()):
+            return  # an orphan: which claims it has is not known any more
+        await self._claims.sweep(lambda: {claim.uid for domain in self._bound() for claim in domain.status.claims})
+        await self._seeds.sweep(lambda: {domain_uuid(domain) for domain in self._bound()})
+
+    def _bound(self) -> list[XenDomain]:
+        """The objects that are bound to this node, each as new as it is known."""
+        documents = (self._document(key) for key in list(self._store))
+        return [XenDomain.parse(document) for document in documents if document is not None]
 
     # --- looking
 
@@ -245,7 +272,13 @@ class Domains:
         if missing:
             raise Problem(Reason.STARTING, f"The new interface {missing[0]} gets its MAC address at the next placement: "
                           "powerState Halted and back to Running", retry_after=30)
-        await self._disks.prepare(domain, resolved, refs)
+        await self._check_sole(domain)
+        seed = await asyncio.to_thread(self._seeds.read, domain, resolved)
+        async with self._claims.opened(domain, resolved) as opened:
+            await self._disks.prepare(domain, resolved, refs)
+            await self._claims.attach(opened)
+        if seed is not None:
+            await self._seeds.write(domain, seed)
         await self._host.call(
             self._host.hypervisor.create, config(domain, resolved, note=planning.note(domain)),
             about=domain_uuid(domain), timeout=START_SECONDS, paused=domain.spec.power_state is PowerState.PAUSED,
@@ -259,7 +292,15 @@ class Domains:
             asyncio.gather(*(self._disk(name, domain.metadata.namespace) for name in names)),
         )
         present = {disk.metadata.name: disk for disk in disks if disk is not None}
-        return References(present, self._pools(), self._networks(), found["metadata"].get("labels") or {})
+        labels = found["metadata"].get("labels") or {}
+        return References(present, self._pools(), self._networks(), labels, claims.recorded(domain))
+
+    async def _check_sole(self, domain: XenDomain) -> None:
+        """That no other domain on a node has one of its claims, of all domains of the namespace as they are now."""
+        if domain.status.claims:
+            documents, _ = await self._api.list(XENDOMAINS, domain.metadata.namespace)
+            others = [XenDomain.parse(document) for document in documents]
+            claims.check_sole(domain, domain.status.claims, others)
 
     async def _disk(self, name: str, namespace: str) -> XenDisk | None:
         try:

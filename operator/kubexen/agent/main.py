@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kubexen.agent.claims import Claims
 from kubexen.agent.disks import Disks
 from kubexen.agent.domains import Domains
 from kubexen.agent.host import Host
 from kubexen.agent.network.bridges import Bridges
+from kubexen.agent.seeds import Seeds
 from kubexen.agent.storage.directory import Directory
+from kubexen.agent.storage.kubelet import FOLDER, Kubelet
 from kubexen.agent.xenhost import HostReporter
 from kubexen.api.base import InvalidObject
 from kubexen.api.xennetwork import XenNetwork
@@ -44,6 +47,7 @@ def main() -> None:
     parser.add_argument("--node", default=socket.gethostname(), help="the name of this host's Node")
     parser.add_argument("--driver", default="xen:///system", help="xen:///system, or sim:///DIRECTORY")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where this process sees the host's file system")
+    parser.add_argument("--kubelet-root", default=FOLDER, help="the kubelet's --root-dir on this host")
     parser.add_argument("--kubeconfig", help="default: $KUBECONFIG, or the pod's own account")
     parser.add_argument("--namespace", default="kubexen-system", help="where Leases are kept")
     parser.add_argument("--full-look", type=float, default=30.0, help="seconds between two looks at every domain")
@@ -90,6 +94,9 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
     loop = asyncio.get_running_loop()
     node: str = arguments.node
     host = Host(hypervisor, node)
+    kubelet = Kubelet(arguments.root, arguments.kubelet_root)
+    claims, seeds = Claims(arguments.root, kubelet, host), Seeds(arguments.root, kubelet, host)
+    await asyncio.to_thread(claims.take_hold)
     boot_id = (await host.info()).boot_id
     queue, disk_queue = WorkQueue("domains"), WorkQueue("disks")
     mine = f"status.nodeName={node}"
@@ -118,7 +125,7 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
     disks = Disks(api, storage, node, pools, attached)
     domains = Domains(
         api, host, boot_id, events, store=domain_store.store, pools=pools, networks=networks, disks=disks,
-        storage=storage, bridges=bridges,
+        claims=claims, seeds=seeds, storage=storage, bridges=bridges,
     )
     reporter = HostReporter(api, host, orphans=domains.orphans, pools=pools, networks=networks, storage=storage,
                             bridges=bridges)
@@ -131,6 +138,8 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
         if state.owner is not None:
             queue.add(f"{state.owner.namespace}/{state.owner.name}")
 
+    ready = asyncio.Event()  # everything was seen once
+
     async def look_at_all() -> None:
         """Levels, not edges: every domain of this node and on this host is looked at now and then."""
         while True:
@@ -138,7 +147,9 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
             try:
                 for line in await host.call(hypervisor.tidy):
                     logger.warning("%s", line)
-            except HypervisorError as error:  # the agent outlives its hypervisor's daemon
+                if ready.is_set():
+                    await domains.sweep()
+            except (HypervisorError, OSError) as error:  # the agent outlives its hypervisor's daemon
                 logger.warning("nothing was tidied: %s", error)
             for uuid in [u for u in domains.orphans if u not in host.domains]:
                 del domains.orphans[uuid]
@@ -156,6 +167,7 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
         await host.look()
         for state in host.domains.values():
             changed(state)
+        ready.set()
         logger.info("%s: %d domains here, %d bound", node, len(host.domains), len(domain_store.store))
         await queue.run(domains.reconcile, WORKERS)
 

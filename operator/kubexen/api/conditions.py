@@ -70,6 +70,7 @@ class Reason(StrEnum):
     CRASHED = "Crashed"
     NODE_LOST = "NodeLost"
     NOWHERE_TO_GO = "NowhereToGo"
+    CLAIM_ON_ONE_NODE = "ClaimOnOneNode"
     FOUND_ELSEWHERE = "FoundElsewhere"
 
     # Needs a person.
@@ -81,6 +82,7 @@ class Reason(StrEnum):
     NETWORK_NOT_FOUND = "NetworkNotFound"
     POOL_NOT_FOUND = "PoolNotFound"
     FILE_NOT_FOUND = "FileNotFound"
+    SECRET_NOT_FOUND = "SecretNotFound"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     MAC_TAKEN = "MacTaken"
     UUID_TAKEN = "UuidTaken"

@@ -33,12 +33,15 @@ class Move(StatusModel):
 
 
 class Reservation(StatusModel):
-    """What a domain may have at most under its anchor."""
+    """What an anchor gives its domain: the most it may have, and its volumes."""
 
     model_config = ConfigDict(frozen=True)
 
     memory: Quantity = Field(description="spec.memory.max when the anchor was made.")
     vcpus: int = Field(ge=0, description="spec.cpu.max when the anchor was made.")
+    mounts: list[Annotated[str, Field(max_length=600)]] = Field(
+        default=[], max_length=72, description="The claims and keys of Secrets that the spec named when the anchor was made."
+    )
 
 
 class CpuStatus(StatusModel):
@@ -69,6 +72,31 @@ class InterfaceStatus(StatusModel):
     mac: str = Field(default="", max_length=17, description="Its MAC address.")
     address: str = Field(default="", max_length=45, description="Its IP address.")
     backend_state: str = Field(default="", max_length=32, description="Xen's state of the backend, as in Connected.")
+
+
+class VolumeMode(StrEnum):
+    BLOCK = "Block"
+    FILESYSTEM = "Filesystem"
+
+
+READ_WRITE_MANY = "ReadWriteMany"
+
+
+class ClaimStatus(StatusModel):
+    """A PersistentVolumeClaim that the domain holds: no other domain is started with it."""
+
+    name: ObjectName = Field(description="The claim's name.")
+    uid: str = Field(max_length=36, description="The claim's uid: its disk's path on every host is made of it.")
+    volume_name: str = Field(default="", max_length=253, description="The PersistentVolume that it is bound to.")
+    volume_mode: VolumeMode = Field(default=VolumeMode.FILESYSTEM, description="Block, or Filesystem with a disk.img.")
+    access_modes: list[Annotated[str, Field(max_length=32)]] = Field(
+        default=[], max_length=8, description="The claim's access modes; without ReadWriteMany it is on one node at a time."
+    )
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it can be on one node only: no second anchor can have it while the first has."""
+        return READ_WRITE_MANY not in self.access_modes
 
 
 class Restarts(StatusModel):
@@ -114,6 +142,12 @@ class XenDomainStatus(ConditionedStatus):
     mac_addresses: dict[str, Annotated[str, Field(max_length=17)]] = Field(
         default={}, max_length=32, description="The MAC address of each interface, by the interface's name."
     )
+    claims: list[ClaimStatus] = Field(
+        default=[],
+        max_length=64,
+        description="The PersistentVolumeClaims that it holds, as its anchor mounts them.",
+        json_schema_extra=list_map("name"),
+    )
     off: Exit | None = Field(
         default=None,
         description="The domain ended by itself and stays off until a XenAction Start, or until powerState was Halted.",
@@ -152,7 +186,10 @@ class XenDomainStatus(ConditionedStatus):
 
 
 CONTROLLER_FIELDS = frozenset(
-    {"observed_generation", "node_name", "anchor_uid", "reserved", "move", "mac_addresses", "off", "replicas", "selector"}
+    {
+        "observed_generation", "node_name", "anchor_uid", "reserved", "move", "mac_addresses", "claims", "off", "replicas",
+        "selector",
+    }
 )
 AGENT_FIELDS = frozenset(XenDomainStatus.model_fields) - CONTROLLER_FIELDS - {"conditions"}
 """Names for `status.to_dict(only=...)`. Of conditions, each writes only its own."""

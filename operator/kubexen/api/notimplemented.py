@@ -29,7 +29,7 @@ def notimplemented(spec: SpecModel) -> list[str]:
         case XenStoragePoolSpec():
             fields = _given(spec, "lvm", "devices", "allow_pygrub")
         case XenNetworkSpec():
-            fields = _given(spec, "vlan", "mtu", "mac_pool", "addresses", "rate")
+            fields = _given(spec, "vlan", "mtu", "mac_pool", "rate")
         case XenMigrationSpec():
             fields = _set(spec.strategy is not None and spec.strategy not in STRATEGIES, "strategy")
         case XenActionSpec():
@@ -46,10 +46,11 @@ def _domain(spec: XenDomainSpec) -> Iterator[str]:
     for disk in spec.disks:
         prefix = f"disks[{disk.name}]."
         yield from _set(disk.device is not DiskDevice.DISK, f"{prefix}device")
-        yield from _given(disk, "claim_name", "shareable", prefix=prefix)
+        yield from _given(disk, "shareable", prefix=prefix)
+    by_cloud_init = () if spec.cloud_init else ("address",)  # an address reaches a guest in its seed only
     for interface in spec.interfaces:
-        yield from _given(interface, "address", "rate", "model", prefix=f"interfaces[{interface.name}].")
-    yield from _given(spec, "graphics", "pci", "cloud_init")
+        yield from _given(interface, *by_cloud_init, "rate", "model", prefix=f"interfaces[{interface.name}].")
+    yield from _given(spec, "graphics", "pci")
     yield from _set(spec.on_poweroff not in ENDINGS, "onPoweroff")
     yield from _set(spec.on_reboot not in ENDINGS, "onReboot")
     yield from _set(spec.on_crash not in ENDINGS, "onCrash")

@@ -20,7 +20,8 @@ from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.resources import NAMESPACES, PODS, Object, Resource, key_of
-from kubexen.plan.anchor import Anchor, is_owned, observe
+from kubexen.plan import claims
+from kubexen.plan.anchor import Anchor, claimed, is_owned, observe
 from kubexen.plan.resolve import References, domain_uuid
 
 Change = Callable[[Resource, str, Object | None, Object | None], None]
@@ -37,15 +38,17 @@ class Cache:
         self._by_mac: dict[str, set[str]] = {}
         self._by_uuid: dict[str, set[str]] = {}
         self._by_disk: dict[str, set[str]] = {}
+        self._by_claim: dict[str, set[str]] = {}
         self._anchors: dict[str, set[str]] = {}  # domain key -> pod keys
         self._orphans: dict[str, set[str]] = {}  # domain uid -> hosts
         self._starts: dict[str, set[str]] = {}  # domain key -> XenActions Start that run
         self._held: dict[str, set[str]] = {}  # domain uid -> disks
-        self._by_reference: dict[str, tuple[dict[str, set[str]], Callable[[Object], set[str]]]] = {
-            PODS.plural: (self._anchors, _anchored),
-            XENHOSTS.plural: (self._orphans, _orphaned),
-            XENACTIONS.plural: (self._starts, _started),
-            XENDISKS.plural: (self._held, _holder),
+        self._mounted: dict[str, set[str]] = {}  # claim key -> pod keys
+        self._by_reference: dict[str, tuple[tuple[dict[str, set[str]], Callable[[Object], set[str]]], ...]] = {
+            PODS.plural: ((self._anchors, _anchored), (self._mounted, _mounted)),
+            XENHOSTS.plural: ((self._orphans, _orphaned),),
+            XENACTIONS.plural: ((self._starts, _started),),
+            XENDISKS.plural: ((self._held, _holder),),
         }
         self._lost: set[str] = set()
         self._listeners: list[Change] = []
@@ -92,13 +95,11 @@ class Cache:
 
     def _index(self, res: Resource, key: str, old: Object | None, new: Object | None) -> None:
         self._models.pop((res.plural, key), None)
-        found = self._by_reference.get(res.plural)
-        if found is not None:
-            index, values = found
+        for index, values in self._by_reference.get(res.plural, ()):
             for obj, add in ((old, False), (new, True)):
                 for value in values(obj) if obj is not None else ():
                     _put(index, value, key, add=add)
-        elif res is XENDOMAINS:
+        if res is XENDOMAINS:
             before = self._domains.pop(key, None)
             self._invalid.pop(key, None)
             if before is not None:
@@ -121,6 +122,8 @@ class Cache:
         _put(self._by_uuid, domain_uuid(domain), key, add=add)
         for disk in domain.spec.disks:
             _put(self._by_disk, f"{domain.metadata.namespace}/{disk.disk}", key, add=add)
+        for claim in {*claims.named(domain), *(claim.name for claim in domain.status.claims)}:
+            _put(self._by_claim, f"{domain.metadata.namespace}/{claim}", key, add=add)
 
     # --- reading
 
@@ -149,6 +152,15 @@ class Cache:
     def domains_of_disk(self, key: str) -> frozenset[str]:
         return frozenset(self._by_disk.get(key, ()))
 
+    def domains_with_claim(self, key: str) -> frozenset[str]:
+        """The domains that name the claim, or hold it."""
+        return frozenset(self._by_claim.get(key, ()))
+
+    def anchored_with_claim(self, key: str) -> list[tuple[str, str]]:
+        """Name and uid of each domain, also of one that is gone, of which an anchor mounts the claim."""
+        pods = (self.get(PODS, pod) for pod in self._mounted.get(key, ()))
+        return [(owner["name"], owner["uid"]) for pod in pods if pod for owner in _owners(pod)]
+
     def anchors(self, domain: XenDomain) -> list[Anchor]:
         """The pods that are the domain's anchors: labelled, and owned by this very object."""
         pods = (self.get(PODS, key) for key in self._anchors.get(domain.key, ()))
@@ -157,13 +169,7 @@ class Cache:
     def abandoned(self, key: str) -> list[tuple[Anchor, str]]:
         """The anchors under the name of a domain that is not known, each with its owner's uid."""
         pods = (self.get(PODS, pod) for pod in self._anchors.get(key, ()))
-        return [
-            (observe(pod), owner["uid"])
-            for pod in pods
-            if pod
-            for owner in pod["metadata"].get("ownerReferences") or ()
-            if owner.get("controller") and owner.get("kind") == XenDomain.info.kind
-        ]
+        return [(observe(pod), owner["uid"]) for pod in pods if pod for owner in _owners(pod)]
 
     def references(self, namespace: str) -> References:
         found = self.get(NAMESPACES, namespace)
@@ -224,6 +230,16 @@ class _Parsed(Mapping[str, Any]):
 def _anchored(pod: Object) -> set[str]:
     name = pod["metadata"].get("labels", {}).get(DOMAIN_LABEL)
     return {f"{pod['metadata']['namespace']}/{name}"} if name else set()
+
+
+def _mounted(pod: Object) -> set[str]:
+    return {f"{pod['metadata']['namespace']}/{name}" for name in claimed(pod)}
+
+
+def _owners(pod: Object) -> list[Object]:
+    """The XenDomains, as the pod says, that it is an anchor of."""
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return [owner for owner in owners if owner.get("controller") and owner.get("kind") == XenDomain.info.kind]
 
 
 def _orphaned(host: Object) -> set[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import Reason
+from kubexen.api.domainstatus import ClaimStatus
 from kubexen.api.fields import rfc3339
 from kubexen.api.names import ANCHOR_FINALIZER, ANCHOR_READINESS_GATE, CONTROLLER_MANAGER, DOMAIN_FINALIZER
 from kubexen.api.xendomain import XenDomain
+from kubexen.controller import volumes
 from kubexen.controller.cache import Cache
 from kubexen.controller.nodes import largest, node_state
 from kubexen.kube.client import Api
@@ -22,6 +25,7 @@ from kubexen.kube.resources import NAMESPACES, PODS, Object
 from kubexen.plan import placement
 from kubexen.plan.addresses import assign
 from kubexen.plan.anchor import Anchor
+from kubexen.plan.order import comes_first
 from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, SetGate, World
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import domain_uuid, resolve
@@ -60,8 +64,13 @@ class DomainReconciler:
         if not domain.deleting and DOMAIN_FINALIZER not in domain.metadata.finalizers:
             await self._add_finalizer(domain)
             return 0.0
-        anchors = self._cache.anchors(domain)
-        plan = placement.plan(domain, anchors, self._look(domain, anchors), datetime.now(UTC))
+        now = datetime.now(UTC)
+        seen = self._cache.anchors(domain)
+        found = await volumes.read(self._api, domain, seen)
+        mounting = await volumes.mounting(self._api, domain, seen, now)
+        if self._cache.domain(key) is not domain or (anchors := self._cache.anchors(domain)) != seen:
+            return 0.0  # it changed meanwhile
+        plan = placement.plan(domain, anchors, self._look(domain, anchors, found, mounting), now)
         try:
             if not domain.status.node_name:
                 # Before it can be bound, and in this one worker: no agent can be taking the disk meanwhile.
@@ -79,17 +88,20 @@ class DomainReconciler:
 
     # --- looking
 
-    def _look(self, domain: XenDomain, anchors: Sequence[Anchor]) -> World:
+    def _look(self, domain: XenDomain, anchors: Sequence[Anchor], found: volumes.Volumes, mounting: str) -> World:
         problem: Problem | None = None
         macs: dict[str, str] = dict(domain.status.mac_addresses)
         only_node = None
+        held: tuple[ClaimStatus, ...] = ()
         try:
             self._check_uuid(domain)
-            resolved = resolve(domain, self._cache.references(domain.metadata.namespace))
+            volumes.check(self._cache, domain)
+            resolved = resolve(domain, replace(self._cache.references(domain.metadata.namespace), claims=found.claims))
             only_node = resolved.node()
+            held = tuple(claim.claim for claim in resolved.claims)
             macs = dict(assign(domain, lambda mac: self._mac_owner(domain, mac)))
-        except Problem as found:
-            problem = found
+        except Problem as error:
+            problem = error
         namespace = self._cache.get(NAMESPACES, domain.metadata.namespace) or {}
         return World(
             problem=problem,
@@ -101,20 +113,23 @@ class DomainReconciler:
             found_on=self._cache.found_on(domain.metadata.uid),
             anchor_refused=self._refused.get(domain.key, ""),
             largest=largest(self._cache) if any(anchor.unschedulable for anchor in anchors) else None,
+            claims=held,
+            places=found.places,
+            mounting=mounting,
         )
 
     def _check_uuid(self, domain: XenDomain) -> None:
         uuid = domain_uuid(domain)
         for key in self._cache.domains_with_uuid(uuid) - {domain.key}:
             other = self._cache.domain(key)
-            if other is not None and _comes_first(other, domain):
+            if other is not None and comes_first(other, domain):
                 raise Problem(Reason.UUID_TAKEN, f"spec.uuid {uuid} belongs to XenDomain {key}; make this object "
                               "again with another one", stalled=True, retry_after=30)
 
     def _mac_owner(self, domain: XenDomain, mac: str) -> str | None:
         for key in self._cache.domains_with_mac(mac) - {domain.key}:
             other = self._cache.domain(key)
-            if other is not None and (_holds_mac(other, mac), _comes_first(other, domain)) > (
+            if other is not None and (_holds_mac(other, mac), comes_first(other, domain)) > (
                 _holds_mac(domain, mac), False
             ):
                 return key
@@ -170,7 +185,9 @@ class DomainReconciler:
 
     async def _end(self, namespace: str, name: str, uid: str) -> None:
         try:
-            await self._api.delete(PODS, name, namespace, uid=uid, grace_period_seconds=1)
+            # On a node that is known to be dead nobody is left to end it, and its claims would stay attached there.
+            seconds = 0 if self._fenced(f"{namespace}/{name}") else 1
+            await self._api.delete(PODS, name, namespace, uid=uid, grace_period_seconds=seconds)
             pod = await self._api.get(PODS, name, namespace)
             left = [f for f in pod["metadata"].get("finalizers") or () if f != ANCHOR_FINALIZER]
             if pod["metadata"]["uid"] == uid and left != (pod["metadata"].get("finalizers") or []):
@@ -180,6 +197,10 @@ class DomainReconciler:
             old = self._cache.get(PODS, f"{namespace}/{name}")
             if old is not None and old["metadata"]["uid"] == uid:
                 self._cache.remove(PODS, old)
+
+    def _fenced(self, pod: str) -> bool:
+        node = (self._cache.get(PODS, pod) or {}).get("spec", {}).get("nodeName")
+        return bool(node) and node_state(self._cache, node).fenced
 
     async def _abandoned(self, key: str) -> float | None:
         """Anchors whose domain's object was torn away: each stays while a host runs that domain, as an orphan."""
@@ -249,7 +270,8 @@ class DomainReconciler:
             return None
         condition = {"status": "False", "reason": str(Reason.INVALID_SPEC), "message": told,
                      "lastTransitionTime": rfc3339(datetime.now(UTC))}
-        own = {k: v for k, v in status.items() if k in ("nodeName", "anchorUID", "move", "macAddresses", "off", "selector")}
+        kept = ("nodeName", "anchorUID", "move", "macAddresses", "claims", "off", "selector")
+        own = {k: v for k, v in status.items() if k in kept}
         conditions = [{"type": "Ready", **condition}, {"type": "Stalled", **condition, "status": "True"}]
         body: Object = {"metadata": {"resourceVersion": metadata["resourceVersion"]},
                         "status": {**own, "replicas": 0, "conditions": conditions}}
@@ -279,14 +301,4 @@ def _reference(domain: XenDomain) -> Object:
 
 def _holds_mac(domain: XenDomain, mac: str) -> bool:
     return mac in domain.status.mac_addresses.values()
-
-
-def _comes_first(one: XenDomain, other: XenDomain) -> bool:
-    """Of two that want the same: who is bound, else who is older, else the name decides."""
-
-    def rank(domain: XenDomain) -> tuple[bool, str, str]:
-        created = domain.metadata.creation_timestamp
-        return (not domain.status.node_name, created.isoformat() if created else "", domain.key)
-
-    return rank(one) < rank(other)
 

@@ -10,7 +10,7 @@ from kubexen.controller.cache import Cache
 from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENMIGRATIONS, XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.queue import WorkQueue
 from kubexen.kube.resources import NAMESPACES, NODES, PODS, Object, Resource
-from kubexen.plan.anchor import observe
+from kubexen.plan.anchor import claimed, observe
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,14 @@ class Routes:
             for node in (before, after):
                 if node:
                     self._queues.nodes.add(node)
+        namespace = key.partition("/")[0]
         if new is None or before != after or _spec(old, "disks") != _spec(new, "disks"):
-            namespace = key.partition("/")[0]
             for disk in {d.get("disk") for d in (*_spec(old, "disks"), *_spec(new, "disks"))}:
                 self._queues.disks.add(f"{namespace}/{disk}")
         for freed in _identity(old) - _identity(new):
             self._domains(self._cache.domains_with_mac(freed) | self._cache.domains_with_uuid(freed))
+        for claim in _claims(old) - _claims(new):
+            self._domains(self._cache.domains_with_claim(f"{namespace}/{claim}"))
         if _off(old) != _off(new):
             for action in list(self._cache.all(XENACTIONS)):
                 self._queues.actions.add(action)
@@ -88,6 +90,9 @@ class Routes:
             if pod is not None:
                 namespace, name = pod["metadata"]["namespace"], pod["metadata"].get("labels", {}).get(DOMAIN_LABEL)
                 self._queues.domains.add(f"{namespace}/{name}")
+        if new is None and old is not None:
+            for claim in claimed(old):
+                self._domains(self._cache.domains_with_claim(f"{old['metadata']['namespace']}/{claim}"))
         before, after = (_counted(pod) for pod in (old, new))
         if before != after:
             for node in {n for n in (before, after) if n}:
@@ -112,6 +117,12 @@ def _identity(domain: Object | None) -> set[str]:
     macs = {interface.get("mac", "") for interface in _spec(domain, "interfaces")}
     macs.update(domain.get("status", {}).get("macAddresses", {}).values())
     return (macs | {domain["spec"].get("uuid", "")}) - {""}
+
+
+def _claims(domain: Object | None) -> set[str]:
+    """What a domain names or holds."""
+    held = (domain or {}).get("status", {}).get("claims") or ()
+    return {disk["claimName"] for disk in _spec(domain, "disks") if disk.get("claimName")} | {c["name"] for c in held}
 
 
 def _off(domain: Object | None) -> object:

@@ -27,6 +27,7 @@ class Capability(StrEnum):
     PVH = "pvh"
     PERSISTENCE = "persistence"  # domains outlive the driver's connection and its process
     EVENTS = "events"
+    LOOP_DEVICES = "loop-devices"  # dom0's kernel can make a block device of an open file
 
 
 class DomainType(StrEnum):
@@ -239,6 +240,21 @@ class Hypervisor(Protocol):
     def tidy(self) -> Sequence[str]:
         """Bring back what somebody changed by hand about how our domains are kept (a definition that would outlive its
         domain), and say so, a line each. Again: nothing left to do, empty."""
+
+    def loop(self, name: str, file: int, *, read_only: bool = False) -> str:
+        """A block device of the host over an open regular file (a descriptor, which the caller may close); its path.
+
+        The host's kernel holds the file from then on, through the mount it was opened through, whatever becomes of its
+        name and of this process. Again with the same name: the same device, or one over the other file (only where no
+        domain has the old one).
+        Errors: Unsupported, Failed.
+        """
+
+    def unloop(self, name: str) -> None:
+        """Let go of what `loop` made under this name. Again: nothing. Errors: Failed."""
+
+    def loops(self) -> Sequence[str]:
+        """The names of all that `loop` made and is still there. Errors: Failed."""
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` on every change, as a hint to look again; None after a lost connection. Returns the way to stop."""

@@ -6,10 +6,12 @@ container does nothing. DESIGN: an anchor ends only when its domain has left.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from kubexen.api.domainstatus import ClaimStatus, VolumeMode
 from kubexen.api.names import (
     ANCHOR_FINALIZER,
     ANCHOR_READINESS_GATE,
@@ -21,6 +23,8 @@ from kubexen.api.names import (
 )
 from kubexen.api.quantity import Quantity
 from kubexen.api.xendomain import XenDomain
+from kubexen.plan import claims as claims_
+from kubexen.plan import seed
 from kubexen.plan.resolve import Request, request, reservation
 
 GRACE_SECONDS = 365 * 24 * 3600
@@ -48,6 +52,7 @@ class Anchor:
     unschedulable: str = ""  # the scheduler's word, while it finds no node
     disruption: str = ""  # why its end was asked for, as in EvictionByEvictionAPI
     request: Request | None = None
+    mounts: frozenset[str] = frozenset()  # its claims and Secrets, as `mounts` names them
 
     @property
     def live(self) -> bool:
@@ -62,6 +67,10 @@ class Anchor:
     @property
     def running(self) -> bool:
         return self.phase == "Running" and self.node != "" and not self.deleting
+
+    def mounts_all(self, domain: XenDomain) -> bool:
+        """Whether it mounts all that the domain's spec names: a pod's volumes cannot be changed."""
+        return self.mounts.issuperset(reservation(domain).mounts)
 
 
 def observe(pod: dict[str, Any]) -> Anchor:
@@ -81,7 +90,26 @@ def observe(pod: dict[str, Any]) -> Anchor:
         unschedulable=scheduled.get("message", "unschedulable") if scheduled.get("status") == "False" else "",
         disruption=conditions.get("DisruptionTarget", {}).get("reason", ""),
         request=_request(spec),
+        mounts=mounts(spec.get("volumes") or ()),
     )
+
+
+def mounts(volumes: Iterable[dict[str, Any]]) -> frozenset[str]:
+    """Claims and keys of Secrets among a pod's volumes, each as one word."""
+    result = set()
+    for volume in volumes:
+        if claim := volume.get("persistentVolumeClaim"):
+            result.add(claims_.word(claim["claimName"]))
+        elif secret := volume.get("secret"):
+            keys = ",".join(item["key"] for item in secret.get("items") or ())
+            result.add(seed.word(volume["name"], secret.get("secretName", ""), keys))
+    return frozenset(result)
+
+
+def claimed(pod: dict[str, Any]) -> set[str]:
+    """The names of the claims that a pod mounts."""
+    volumes = pod.get("spec", {}).get("volumes") or ()
+    return {v["persistentVolumeClaim"]["claimName"] for v in volumes if v.get("persistentVolumeClaim")}
 
 
 def _request(spec: dict[str, Any]) -> Request | None:
@@ -101,16 +129,23 @@ def is_owned(pod: dict[str, Any], uid: str) -> bool:
     )
 
 
-def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str = "", off: str = "") -> dict[str, Any]:
+def manifest(
+    domain: XenDomain, *, claims: Sequence[ClaimStatus] = (), image: str = IMAGE, on: str = "", only: str = "",
+    off: str = "", place: Sequence[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """The pod to create.
 
     Args:
+        claims: what it mounts, beside the spec's Secrets.
         on: bound to this node past the scheduler, where the domain already is; it asks for what that was started with.
         only: the scheduler may take no other node (a disk of it is there).
         off: the scheduler may not take this node (the domain is to leave it).
+        place: it only keeps a place and mounts nothing, on nodes of these terms (none: any): the claims are still held
+            elsewhere.
     """
     spec = domain.spec
     asked = request((domain.status.reserved if on else None) or reservation(domain))
+    volumes, devices, folders = ([], [], []) if place is not None else _volumes(domain, claims, again=bool(on))
     terms = [{"key": "metadata.name", "operator": "In", "values": [only]}] if only else []
     terms += [{"key": "metadata.name", "operator": "NotIn", "values": [off]}] if off else []
     amounts = {
@@ -129,7 +164,7 @@ def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str =
             "runAsNonRoot": True, "runAsUser": 65535, "runAsGroup": 65535, "seccompProfile": {"type": "RuntimeDefault"},
         },
         "readinessGates": [{"conditionType": ANCHOR_READINESS_GATE}],
-        "affinity": _affinity(spec.affinity or {}, terms),
+        "affinity": _affinity(spec.affinity or {}, terms, place or ()),
         "tolerations": [
             *(toleration.to_dict() for toleration in spec.tolerations),
             {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
@@ -148,8 +183,11 @@ def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str =
                     "readOnlyRootFilesystem": True,
                     "capabilities": {"drop": ["ALL"]},
                 },
+                **({"volumeDevices": devices} if devices else {}),
+                **({"volumeMounts": folders} if folders else {}),
             }
         ],
+        **({"volumes": volumes} if volumes else {}),
     }
     if on:
         pod["nodeName"] = on
@@ -182,10 +220,42 @@ def manifest(domain: XenDomain, *, image: str = IMAGE, on: str = "", only: str =
     }
 
 
-def _affinity(given: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
+Part = list[dict[str, Any]]
+
+
+def _secrets(domain: XenDomain) -> Part:
+    """Volumes of the keys that the seed is made of."""
+    return [
+        {"name": name, "secret": {"secretName": key.secret_name, "items": [{"key": key.key, "path": name}], "defaultMode": 0o400}}
+        for name, key in seed.secrets(domain).items()
+    ]
+
+
+def _volumes(domain: XenDomain, claims: Sequence[ClaimStatus], *, again: bool) -> tuple[Part, Part, Part]:
+    """The pod's volumes, and its container's devices and mounts: a kubelet mounts nothing that no container asks for.
+
+    Args:
+        again: for a domain that runs. If its spec names other volumes by now, the next start is under another anchor, and a
+            Secret that is not there must not keep this one from running.
+    """
+    reserved = domain.status.reserved
+    changed = again and reserved is not None and reserved.mounts != reservation(domain).mounts
+    volumes, devices = [] if changed else _secrets(domain), []
+    folders: Part = [{"name": v["name"], "mountPath": f"/seed/{v['name']}", "readOnly": True} for v in volumes]
+    for number, claim in enumerate(claims):
+        name = f"claim-{number}"
+        volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim.name}})
+        if claim.volume_mode is VolumeMode.BLOCK:
+            devices.append({"name": name, "devicePath": f"/dev/{name}"})
+        else:
+            folders.append({"name": name, "mountPath": f"/claims/{number}", "readOnly": True})
+    return volumes, devices, folders
+
+
+def _affinity(given: dict[str, Any], fields: Part, place: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The user's affinity with what we add to it."""
     try:
-        return _with_own_anchors_apart(_with_node_terms(given, fields))
+        return _with_own_anchors_apart(_with_node_terms(given, fields, place))
     except (AttributeError, TypeError, ValueError):
         return given  # no affinity of a Pod's: the API server says so when the anchor is made
 
@@ -209,24 +279,31 @@ def _apart(term: dict[str, Any]) -> dict[str, Any]:
     return {**term, "mismatchLabelKeys": [*term.get("mismatchLabelKeys", ()), DOMAIN_LABEL]}
 
 
-def _with_node_terms(affinity: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
-    """The user's affinity with requirements on the node's name added to each of its terms (terms are alternatives).
+def _with_node_terms(affinity: dict[str, Any], fields: Part, place: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The user's affinity with requirements on the node's name, and with those of `place`, added to each of its terms
+    (terms are alternatives, and so are those of `place`: each with each).
 
     One that is none stays as it is: the API server refuses the pod, and says which field.
     """
-    if not fields:
+    if not fields and not place:
         return affinity
     try:
         node = {**(affinity.get("nodeAffinity") or {})}
         required = {**(node.get(REQUIRED) or {})}
         terms = required.get("nodeSelectorTerms") or [{}]
-        required["nodeSelectorTerms"] = [
-            {**term, "matchFields": [*(term.get("matchFields") or ()), *fields]} for term in terms
-        ]
+        required["nodeSelectorTerms"] = [_both(term, more, fields) for term in terms for more in place or [{}]]
     except (AttributeError, TypeError):
         return affinity
     node[REQUIRED] = required
     return {**affinity, "nodeAffinity": node}
+
+
+def _both(one: dict[str, Any], other: dict[str, Any], fields: Part) -> dict[str, Any]:
+    joined = {
+        key: [*(one.get(key) or ()), *(other.get(key) or ()), *more]
+        for key, more in (("matchExpressions", ()), ("matchFields", fields))
+    }
+    return {**one, **{key: requirements for key, requirements in joined.items() if requirements}}
 
 
 def age(anchor: Anchor, now: datetime) -> float:

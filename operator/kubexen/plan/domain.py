@@ -313,7 +313,8 @@ class _Pass:
             return
         if self.status.reserved not in (None, reservation(self.domain)):
             self._release()
-            self._ready(False, Reason.RELEASED, "Its maximum of memory or of vCPUs has changed: it is placed anew.")
+            self._ready(False, Reason.RELEASED,
+                        "Its maximum of memory or of vCPUs, or its claims or Secrets have changed: it is placed anew.")
             return
         wait = self._backoff()
         if wait > 0:

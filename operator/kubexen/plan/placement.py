@@ -17,10 +17,11 @@ from datetime import datetime
 from typing import Any
 
 from kubexen.api.conditions import Condition, ConditionType, Reason, find, set_condition
-from kubexen.api.domainstatus import CONTROLLER_FIELDS, Move, MovePhase, XenDomainStatus
+from kubexen.api.domainstatus import CONTROLLER_FIELDS, ClaimStatus, Move, MovePhase, XenDomainStatus
 from kubexen.api.names import DOMAIN_FINALIZER, DOMAIN_LABEL
 from kubexen.api.xendomain import EvictionStrategy, PowerState, XenDomain
 from kubexen.plan import anchor as anchors_
+from kubexen.plan import claims as claims_
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import request, reservation
@@ -37,6 +38,9 @@ CONDITIONS = (
 
 PATIENCE = 2.0
 """Seconds that an anchor may take before the status says what it waits for: a quick start costs no such write."""
+
+MOUNTING_AGAIN = 5.0
+"""Seconds until an anchor that is placed and does not run is looked at again: what its kubelet says changes no object."""
 
 ON_ITS_WAY = frozenset({Reason.DISK_NOT_FOUND, Reason.POOL_NOT_FOUND, Reason.NETWORK_NOT_FOUND})
 """What a new domain names may have been applied together with it, and be seen a moment later."""
@@ -112,6 +116,9 @@ class World:
     found_on: str | None = None  # a host that runs a domain of this uid although it is not bound there
     anchor_refused: str = ""  # why the API server refused the last anchor (quota, admission)
     largest: Largest | None = None  # what the largest node offers; needed where an anchor finds no node
+    claims: tuple[ClaimStatus, ...] = ()  # those that the spec names, as they are now
+    places: tuple[Mapping[str, Any], ...] = ()  # terms of a node selector: where their volumes can be; none: anywhere
+    mounting: str = ""  # what its kubelet says of an anchor that is placed and does not run
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,7 @@ class _Pass:
     def _unbound(self) -> None:
         self.next.replicas = 0
         self.next.move = None
+        self.next.claims = [c for c in self.status.claims if c.name in claims_.named(self.domain)]
         if not self.up:
             self._end(self.anchors)
             self._settled()
@@ -193,10 +201,15 @@ class _Pass:
         live = [a for a in self.anchors if a.live and self._fits(a)]
         chosen = next((a for a in live if a.running), live[0] if live else None)
         self._end(a for a in self.anchors if a is not chosen)
-        if chosen is None:
+        if chosen is None and self.anchors and (one := claims_.exclusive(self.world.claims)):
+            # The next anchor would wait for the claim, and hold its place meanwhile.
+            message = f"Claim {one[0]!r} can be on one node only: the anchor {self.anchors[0].name} has to be gone first."
+            self._set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_DISK, message)
+            self._not_ready(Reason.WAITING_FOR_DISK, message)
+        elif chosen is None:
             self._create(only=self.world.only_node or "")
             self._tell_of_failed()
-        elif chosen.running:
+        elif chosen.running and all(claim.volume_name for claim in self.world.claims):
             self._bind(chosen)
         else:
             self._waiting(chosen)
@@ -207,6 +220,7 @@ class _Pass:
         self.next.reserved = reservation(self.domain)
         self.next.move = None
         self.next.mac_addresses = dict(self.world.mac_addresses)
+        self.next.claims = list(self.world.claims)
         self._set(ConditionType.SCHEDULED, True, Reason.SCHEDULED, f"The anchor {anchor.name} runs on {anchor.node}.")
         self._not_ready(Reason.STARTING, f"Starting on {anchor.node}.")
         self._no_live_migration()  # said with the binding, so that it costs no write of its own
@@ -229,7 +243,9 @@ class _Pass:
             self.quiet = self.next.off == self.status.off
             self.requeue = left
             return
-        reason, message = explain(self.domain, anchor, self.world.largest)
+        if anchor.node:
+            self.requeue = MOUNTING_AGAIN
+        reason, message = explain(self.domain, anchor, self.world.largest, self.world.mounting)
         self._set(ConditionType.SCHEDULED, False, reason, message)
         self._not_ready(reason, message)
 
@@ -341,7 +357,8 @@ class _Pass:
         """Somebody asked for the anchor's end: find another place first, and let go of this one only then."""
         move = self.status.move
         cause = current.disruption or "its anchor was deleted"
-        elsewhere = [a for a in others if a.live and self._fits(a) and a.node != node]
+        apart = bool(claims_.exclusive(self.world.claims))  # no second anchor can have its claims yet
+        elsewhere = [a for a in others if a.live and self._fits(a, place=apart) and a.node != node]
         here = next((a for a in others if a.live and a.node == node), None)
         if here is not None:  # taken back, see below: the fresh anchor holds the domain now
             if here.running:
@@ -352,7 +369,7 @@ class _Pass:
             return
         if move is not None and move.cause.startswith(CORDONED) and not self.world.node.cordoned:
             self._end(others)
-            self.steps.append(CreateAnchor(anchors_.manifest(self.domain, on=node)))
+            self._again(node)
             return
         if move is None:
             prefix = CORDONED if self.world.node.cordoned else ""
@@ -390,7 +407,7 @@ class _Pass:
             self.events.append(
                 Event("AnchorLost", f"The anchor is gone; the domain runs on. Making it again on {node}", warning=True)
             )
-            self.steps.append(CreateAnchor(anchors_.manifest(self.domain, on=node)))
+            self._again(node)
         elif here.running:
             self.next.anchor_uid = here.uid
         self.next.move = None
@@ -446,14 +463,18 @@ class _Pass:
             self._drop(ConditionType.STALLED)
 
     def _no_live_migration(self) -> None:
+        if one := claims_.exclusive(self.next.claims):
+            self._set(ConditionType.MIGRATABLE, False, Reason.CLAIM_ON_ONE_NODE,
+                      f"Claim {one[0]!r} can be on one node only: it leaves its node by a restart, after the claim is free.")
+            return
         self._set(ConditionType.MIGRATABLE, False, Reason.NOT_IMPLEMENTED,
                   "It leaves its node by a restart; live migration is not built yet.")
 
     # --- small hands
 
-    def _fits(self, anchor: Anchor) -> bool:
-        """Whether it asks for what a start with the spec as it is now takes."""
-        return anchor.request == request(reservation(self.domain))
+    def _fits(self, anchor: Anchor, *, place: bool = False) -> bool:
+        """Whether it asks for, and mounts, what a start with the spec as it is now takes; `place`: it need not mount it."""
+        return anchor.request == request(reservation(self.domain)) and (place or anchor.mounts_all(self.domain))
 
     def _age(self) -> float:
         created = self.domain.metadata.creation_timestamp
@@ -470,7 +491,17 @@ class _Pass:
         elif not off:
             self._not_ready(Reason.WAITING_FOR_NODE, "A place is looked for.")
             self.quiet = self.next.off == self.status.off and self.status.node_name is None
-        self.steps.append(CreateAnchor(anchors_.manifest(self.domain, only=only, off=off)))
+        place = None
+        if off and claims_.exclusive(self.world.claims):
+            # Mounting nothing: an anchor with the claim would wait until this node has given it up.
+            place = [dict(term) for term in self.world.places]
+        self.steps.append(CreateAnchor(
+            anchors_.manifest(self.domain, claims=self.world.claims, only=only, off=off, place=place)
+        ))
+
+    def _again(self, node: str) -> None:
+        """A fresh anchor where the domain is, with the claims that it has."""
+        self.steps.append(CreateAnchor(anchors_.manifest(self.domain, claims=self.status.claims, on=node)))
 
     def _end(self, anchors: Any) -> None:
         self.steps += [EndAnchor(a.name, a.uid) for a in anchors]

@@ -1,4 +1,4 @@
-"""What a domain's spec refers to (disks, pools, networks), checked, and turned into the plain data of the port.
+"""What a domain's spec refers to (disks, claims, pools, networks), checked, and turned into the plain data of the port.
 
 Both sides use it: the controller to tell a user early what is wrong, the agent to know what to start. It never looks at
 a host: whether a file is there is the agent's storage to say.
@@ -6,22 +6,23 @@ a host: whether a file is there is the agent's storage to say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from kubexen.api.conditions import Reason
-from kubexen.api.domainstatus import Reservation
+from kubexen.api.domainstatus import ClaimStatus, Reservation
 from kubexen.api.meta import allows
 from kubexen.api.notimplemented import notimplemented
 from kubexen.api.quantity import MIB
 from kubexen.api.xendisk import XenDisk
-from kubexen.api.xendomain import DomainType, LifecycleAction, PoolFile, XenDomain
+from kubexen.api.xendomain import DomainInterface, DomainType, LifecycleAction, PoolFile, XenDomain
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor import port
-from kubexen.plan import affinity
+from kubexen.plan import affinity, claims, seed
+from kubexen.plan.claims import Claim
 from kubexen.plan.problem import Problem
 
 RESERVED = ".kubexen"
@@ -36,6 +37,7 @@ class References:
     pools: Mapping[str, XenStoragePool]
     networks: Mapping[str, XenNetwork]
     namespace_labels: Mapping[str, str]
+    claims: Mapping[str, Claim] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,17 @@ class ResolvedDisk:
 
 
 @dataclass(frozen=True)
+class ResolvedClaim:
+    """An entry of spec.disks that is a PersistentVolumeClaim. `path` is the same on every host."""
+
+    name: str
+    claim: ClaimStatus
+    path: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
 class ResolvedInterface:
     name: str
     network: XenNetwork
@@ -67,6 +80,7 @@ class Resolved:
     kernel: str
     initrd: str
     disks: tuple[ResolvedDisk, ...]
+    claims: tuple[ResolvedClaim, ...]
     interfaces: tuple[ResolvedInterface, ...]
 
     def node(self) -> str | None:
@@ -93,16 +107,15 @@ def resolve(domain: XenDomain, refs: References) -> Resolved:
     if direct is None:
         raise Problem(Reason.INVALID_SPEC, "spec.boot: give direct", stalled=True)
     affinity.check(domain)
+    seed.check(domain)
     kernel = pool_file(direct.kernel, "spec.boot.direct.kernel", refs)
     initrd = pool_file(direct.initrd, "spec.boot.direct.initrd", refs) if direct.initrd else ""
     return Resolved(
         kernel=kernel,
         initrd=initrd,
         disks=_disks(domain, refs),
-        interfaces=tuple(
-            ResolvedInterface(interface.name, network(interface.network, f"spec.interfaces[{interface.name}]", refs))
-            for interface in domain.spec.interfaces
-        ),
+        claims=_claims(domain, refs),
+        interfaces=tuple(_interface(interface, refs) for interface in domain.spec.interfaces),
     )
 
 
@@ -180,9 +193,45 @@ def disk_path(found: XenDisk, in_pool: XenStoragePool) -> str:
     return str(directory(in_pool) / RESERVED / "disks" / f"{found.metadata.uid}.raw")
 
 
+def _interface(interface: DomainInterface, refs: References) -> ResolvedInterface:
+    where = f"spec.interfaces[{interface.name}]"
+    found = network(interface.network, where, refs)
+    if interface.address:
+        seed.subnet(interface, found)
+    elif found.spec.addresses:
+        raise Problem(
+            Reason.NOT_IMPLEMENTED,
+            f"{where}: this version hands out no addresses of XenNetwork {interface.network!r} (its spec.addresses); "
+            "give the interface an address, and spec.cloudInit, or use another network",
+            stalled=True,
+        )
+    return ResolvedInterface(interface.name, found)
+
+
+def _claims(domain: XenDomain, refs: References) -> tuple[ResolvedClaim, ...]:
+    result: list[ResolvedClaim] = []
+    for entry in domain.spec.disks:
+        if not entry.claim_name:
+            continue
+        where = f"spec.disks[{entry.name}]: PersistentVolumeClaim {entry.claim_name!r}"
+        found = refs.claims.get(entry.claim_name)
+        if found is None:
+            raise Problem(Reason.DISK_NOT_FOUND, f"{where} is not in this namespace; make it", retry_after=5)
+        if found.problem:
+            raise Problem(Reason.DISK_NOT_FOUND, f"{where} {found.problem}", retry_after=30)
+        if any(other.claim.uid == found.status.uid for other in result):
+            raise Problem(Reason.DISK_IN_USE, f"{where} stands in the list twice; take one entry out", stalled=True)
+        result.append(ResolvedClaim(
+            entry.name, found.status, claims.path(found.status), entry.target, read_only=entry.read_only
+        ))
+    return tuple(result)
+
+
 def _disks(domain: XenDomain, refs: References) -> tuple[ResolvedDisk, ...]:
     result: list[ResolvedDisk] = []
     for entry in domain.spec.disks:
+        if entry.claim_name:
+            continue
         field = f"spec.disks[{entry.name}]"
         found = refs.disks.get(entry.disk or "")
         if found is None:
@@ -252,13 +301,26 @@ def config(domain: XenDomain, resolved: Resolved, *, note: str) -> port.DomainCo
         affinity="" if spec.cpu.affinity in (None, "all") else spec.cpu.affinity or "",
         weight=spec.cpu.weight or 256,
         cap=spec.cpu.cap or 0,
-        disks=tuple(port.DiskConfig(d.path, d.target, read_only=d.read_only) for d in resolved.disks),
+        disks=tuple(_disk_configs(domain, resolved)),
         interfaces=tuple(
             port.InterfaceConfig(macs[i.name], i.network.spec.bridge) for i in resolved.interfaces if i.name in macs
         ),
         restart_on_reboot=spec.on_reboot is LifecycleAction.RESTART,
         note=note,
     )
+
+
+def _disk_configs(domain: XenDomain, resolved: Resolved) -> Iterator[port.DiskConfig]:
+    """In the order of the spec, and the seed last."""
+    files = {d.name: port.DiskConfig(d.path, d.target, read_only=d.read_only) for d in resolved.disks}
+    devices = {
+        c.name: port.DiskConfig(c.path, c.target, read_only=c.read_only, block_device=True) for c in resolved.claims
+    }
+    yield from (({**files, **devices})[entry.name] for entry in domain.spec.disks)
+    if domain.spec.cloud_init is not None:
+        yield port.DiskConfig(
+            seed.path(domain_uuid(domain)), seed.target(domain), read_only=True, block_device=True
+        )
 
 
 def domain_uuid(domain: XenDomain) -> str:
@@ -279,8 +341,10 @@ class Request(NamedTuple):
 
 
 def reservation(domain: XenDomain) -> Reservation:
-    """What the domain may have at most, as its spec is now."""
-    return Reservation(memory=domain.spec.memory.maximum, vcpus=domain.spec.cpu.maximum)
+    """What an anchor has to give it, as its spec is now."""
+    mounts = {claims.word(name) for name in claims.named(domain)}
+    mounts |= {seed.word(volume, key.secret_name, key.key) for volume, key in seed.secrets(domain).items()}
+    return Reservation(memory=domain.spec.memory.maximum, vcpus=domain.spec.cpu.maximum, mounts=sorted(mounts))
 
 
 def request(reserved: Reservation) -> Request:

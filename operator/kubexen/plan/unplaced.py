@@ -1,4 +1,4 @@
-"""Why an anchor has no node, in words that a person can act on: the scheduler's, and what the largest host has.
+"""Why an anchor does not run, in words that a person can act on: the scheduler's, the kubelet's, and what the largest host has.
 
 placement.py writes it into conditions. What it cannot read of the scheduler's message it hands on as it is.
 """
@@ -13,6 +13,9 @@ from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.resolve import request, reservation
 
+VOLUME_WARNINGS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+"""Reasons of a kubelet's Events about a claim or a Secret."""
+
 
 @dataclass(frozen=True)
 class Largest:
@@ -22,9 +25,16 @@ class Largest:
     vcpus: int
 
 
-def explain(domain: XenDomain, anchor: Anchor, largest: Largest | None) -> tuple[Reason, str]:
-    """The condition's reason and message for an anchor that does not run."""
+def explain(domain: XenDomain, anchor: Anchor, largest: Largest | None, mounting: str = "") -> tuple[Reason, str]:
+    """The condition's reason and message for an anchor that does not run.
+
+    Args:
+        mounting: the kubelet's newest warning about it, with its reason first.
+    """
     if not anchor.unschedulable:
+        if anchor.node and mounting:
+            reason = Reason.WAITING_FOR_DISK if mounting.startswith(VOLUME_WARNINGS) else Reason.WAITING_FOR_NODE
+            return reason, f"Waiting for anchor {anchor.name} to run on {anchor.node}, which says: {mounting}"
         if anchor.node:
             return Reason.WAITING_FOR_NODE, f"Waiting for anchor {anchor.name} to run on {anchor.node}."
         scheduler = domain.spec.scheduler_name

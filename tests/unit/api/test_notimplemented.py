@@ -24,6 +24,14 @@ CARRIED_OUT = {
     "a disk": put(domain(), "spec.disks", [ROOT | {"readOnly": True}]),
     "fields at their default": put(domain(), "spec.disks", [ROOT | {"device": "disk", "shareable": False}]),
     "an interface": put(domain(), "spec.interfaces", [ETH0 | {"mac": "00:16:3e:00:00:01"}]),
+    "a claim": put(domain(), "spec.disks", [{"name": "data", "claimName": "data", "target": "xvdb"}]),
+    "cloud-init": put(domain(), "spec.cloudInit", {"userData": {"secretName": "web", "key": "userdata"}}),
+    "an address by cloud-init": put(
+        put(domain(), "spec.interfaces", [ETH0 | {"address": "192.0.2.10"}]), "spec.cloudInit", {}
+    ),
+    "a network's subnets": put(
+        network(), "spec.addresses", [{"subnet": "192.0.2.0/24", "first": "192.0.2.10", "last": "192.0.2.20"}]
+    ),
     "preserve": put(domain(), "spec.onCrash", "preserve"),
     "placement": put(domain(), "spec.affinity", {"nodeAffinity": {}}),
     "tolerations": put(domain(), "spec.tolerations", [{"operator": "Exists"}]),
@@ -41,18 +49,14 @@ NOT_YET = {
     "firmware": (put(domain(), "spec.boot", {"firmware": {}}), "spec.boot.firmware"),
     "cdrom": (put(domain(), "spec.disks", [ROOT | {"device": "cdrom"}]), "spec.disks[root].device"),
     "shareable": (put(domain(), "spec.disks", [ROOT | {"shareable": True}]), "spec.disks[root].shareable"),
-    "a claim": (
-        put(domain(), "spec.disks", [{"name": "data", "claimName": "data", "target": "xvdb"}]),
-        "spec.disks[data].claimName",
+    "an address without cloud-init": (
+        put(domain(), "spec.interfaces", [ETH0 | {"address": "192.0.2.10"}]),
+        "spec.interfaces[eth0].address",
     ),
     "rate": (put(domain(), "spec.interfaces", [ETH0 | {"rate": "1MB/s@20ms"}]), "spec.interfaces[eth0].rate"),
     "model": (put(domain(), "spec.interfaces", [ETH0 | {"model": "e1000"}]), "spec.interfaces[eth0].model"),
     "vnc": (put(domain(), "spec.graphics", {"vnc": {}}), "spec.graphics"),
     "pci": (put(domain(), "spec.pci", [{"device": "kubexen.dev/nic"}]), "spec.pci"),
-    "cloud-init": (
-        put(domain(), "spec.cloudInit", {"userData": {"secretName": "web", "key": "userdata"}}),
-        "spec.cloudInit",
-    ),
     "poweroff": (put(domain(), "spec.onPoweroff", "rename-restart"), "spec.onPoweroff"),
     "reboot": (put(domain(), "spec.onReboot", "coredump-restart"), "spec.onReboot"),
     "crash": (put(domain(), "spec.onCrash", "coredump-destroy"), "spec.onCrash"),
@@ -63,14 +67,6 @@ NOT_YET = {
     "vlan": (put(network(), "spec.vlan", 7), "spec.vlan"),
     "mtu": (put(network(), "spec.mtu", 9000), "spec.mtu"),
     "mac pool": (put(network(), "spec.macPool", {}), "spec.macPool"),
-    "addresses": (
-        put(
-            network(),
-            "spec.addresses",
-            [{"subnet": "192.0.2.0/24", "first": "192.0.2.10", "last": "192.0.2.20"}],
-        ),
-        "spec.addresses",
-    ),
     "network rate": (put(network(), "spec.rate", {"default": "10Mb/s"}), "spec.rate"),
     "live migration": (put(migration(), "spec.strategy", "LiveMigrate"), "spec.strategy"),
     "sysrq": (put(action(), "spec", {"domainName": "web", "action": "SysRq", "argument": "h"}), "spec.action"),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubexen.api.conditions import Condition, ConditionType, Reason, find, set_condition
-from kubexen.api.domainstatus import Exit, Move, MovePhase, XenDomainStatus
+from kubexen.api.domainstatus import ClaimStatus, Exit, Move, MovePhase, VolumeMode, XenDomainStatus
 from kubexen.api.names import DOMAIN_FINALIZER
 from kubexen.api.xendisk import XenDisk
 from kubexen.api.xendomain import XenDomain
@@ -17,6 +17,7 @@ from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.port import DomainState, Flags, Owner, ShutdownReason
 from kubexen.plan import domain as planning
 from kubexen.plan.anchor import Anchor
+from kubexen.plan.claims import Claim
 from kubexen.plan.resolve import References, request, reservation
 from tests.unit.api import builders as documents
 
@@ -84,6 +85,26 @@ def move(phase: MovePhase = MovePhase.PENDING, cause: str = "EvictionByEvictionA
     return Move(uid="a1", phase=phase, cause=cause, target=target)
 
 
+# --- its claims
+
+ON_ONE_NODE = ("ReadWriteOnce",)
+SHARED = ("ReadWriteMany",)
+
+
+def claim(
+    name: str = "data", access: Iterable[str] = ON_ONE_NODE, *, block: bool = True, volume: str | None = None,
+) -> ClaimStatus:
+    return ClaimStatus(
+        name=name, uid=f"uid-of-{name}", volume_name=f"pv-{name}" if volume is None else volume,
+        volume_mode=VolumeMode.BLOCK if block else VolumeMode.FILESYSTEM, access_modes=list(access),
+    )
+
+
+def uses(*names: str) -> list[dict[str, str]]:
+    """Entries of spec.disks."""
+    return [{"name": name, "claimName": name, "target": f"xvd{'abcdef'[n]}"} for n, name in enumerate(names)]
+
+
 # --- its anchors
 
 
@@ -143,12 +164,15 @@ def disk(name: str = "root", *, status: dict[str, Any] | None = None, deleting: 
     return XenDisk.parse(document)
 
 
-def references(*objects: XenDisk | XenStoragePool | XenNetwork, labels: dict[str, str] | None = None) -> References:
+def references(
+    *objects: XenDisk | XenStoragePool | XenNetwork, labels: dict[str, str] | None = None, claims: Iterable[Claim] = (),
+) -> References:
     """With the pools `images` and `local` and the network `lan`, unless others of these names are given."""
     everything = [pool("images"), pool("local"), network("lan"), *objects]
     of = {kind: {o.metadata.name: o for o in everything if isinstance(o, kind)}
           for kind in (XenDisk, XenStoragePool, XenNetwork)}
-    return References(of[XenDisk], of[XenStoragePool], of[XenNetwork], labels or {})  # type: ignore[arg-type]
+    return References(of[XenDisk], of[XenStoragePool], of[XenNetwork], labels or {},  # type: ignore[arg-type]
+                      {c.status.name: c for c in claims})
 
 
 # --- reading what came out

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kubexen.plan.anchor import age, is_owned, manifest, observe
-from tests.unit.plan.builders import NOW, UID, anchor, domain
+from kubexen.plan.resolve import reservation
+from tests.unit.plan.builders import NOW, SHARED, UID, anchor, bound, claim, domain, uses
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -83,6 +84,80 @@ def test_what_a_user_says_of_placement_is_handed_on() -> None:
     assert (pod["nodeSelector"], pod["priorityClassName"]) == ({"disk": "ssd"}, "high")
     # Not by domain: a constraint that counted this domain's anchors alone would spread nothing.
     assert pod["topologySpreadConstraints"] == [spread]
+
+
+# --- what it mounts
+
+
+def test_claims_and_secrets_are_asked_for_by_its_container() -> None:
+    """A kubelet mounts no volume that no container asks for."""
+    key = {"secretName": "web", "key": "userdata"}
+    pod = spec(manifest(
+        domain(cloud_init={"userData": key}), claims=[claim("raw"), claim("files", SHARED, block=False)]
+    ))
+    (container,) = pod["containers"]
+    assert pod["volumes"] == [
+        {"name": "user-data", "secret": {
+            "secretName": "web", "items": [{"key": "userdata", "path": "user-data"}], "defaultMode": 0o400}},
+        {"name": "claim-0", "persistentVolumeClaim": {"claimName": "raw"}},
+        {"name": "claim-1", "persistentVolumeClaim": {"claimName": "files"}},
+    ]  # fmt: skip
+    assert container["volumeDevices"] == [{"name": "claim-0", "devicePath": "/dev/claim-0"}]
+    assert container["volumeMounts"] == [
+        {"name": "user-data", "mountPath": "/seed/user-data", "readOnly": True},
+        {"name": "claim-1", "mountPath": "/claims/1", "readOnly": True},
+    ]
+
+
+def made(pod: dict[str, Any]) -> dict[str, Any]:
+    return pod | {"metadata": pod["metadata"] | {"name": "web-anchor-x", "uid": "x"}}
+
+
+FITS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str], bool]] = {
+    "nothing is named": ({}, {}, [], True),
+    "more than is named": ({"disks": uses("a", "b")}, {"disks": uses("a")}, ["a", "b"], True),
+    "what is named": ({"disks": uses("a")}, {"disks": uses("a")}, ["a"], True),
+    "a claim was added": ({"disks": uses("a")}, {"disks": uses("a", "b")}, ["a"], False),
+    "cloud-init was added": ({}, {"cloud_init": {"userData": {"secretName": "s", "key": "k"}}}, [], False),
+    "another key": (
+        {"cloud_init": {"userData": {"secretName": "s", "key": "k"}}},
+        {"cloud_init": {"userData": {"secretName": "s", "key": "other"}}}, [], False,
+    ),
+    "the same key for another purpose": (
+        {"cloud_init": {"userData": {"secretName": "s", "key": "k"}}},
+        {"cloud_init": {"networkData": {"secretName": "s", "key": "k"}}}, [], False,
+    ),
+}
+
+
+@pytest.mark.parametrize("before, after, mounted, want", FITS.values(), ids=FITS)
+def test_whether_a_pod_that_is_there_serves_the_spec(
+    before: dict[str, Any], after: dict[str, Any], mounted: list[str], want: bool
+) -> None:
+    pod = made(manifest(domain(**before), claims=[claim(name) for name in mounted]))
+    assert observe(pod).mounts_all(domain(**after)) == want
+
+
+def test_a_secret_that_came_later_does_not_keep_the_anchor_of_a_running_domain_from_running() -> None:
+    key = {"userData": {"secretName": "s", "key": "k"}}
+    before = domain(bound(reserved=reservation(domain())), cloud_init=key)
+    assert "volumes" not in spec(manifest(before, on="xen1"))
+    same = domain(bound(reserved=reservation(domain(cloud_init=key))), cloud_init=key)
+    assert len(spec(manifest(same, on="xen1"))["volumes"]) == 1
+    assert len(spec(manifest(before, off="xen1"))["volumes"]) == 1
+
+
+def test_one_that_only_keeps_a_place_mounts_nothing_and_goes_where_the_volumes_can_be() -> None:
+    zones = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]} for zone in "ab"]
+    found = domain(disks=uses("data"), cloud_init={"userData": {"secretName": "s", "key": "k"}},
+                   affinity=node_terms({"matchExpressions": [RACK]}, {"matchExpressions": [ZONE]}))
+    pod = manifest(found, claims=[claim()], off="xen2", place=zones)
+    assert "volumes" not in spec(pod)
+    assert "volumeDevices" not in spec(pod)["containers"][0]
+    assert not observe(made(pod)).mounts_all(found)
+    wanted = [{"matchExpressions": [own, *zone["matchExpressions"]], "matchFields": [OFF]}
+              for own in (RACK, ZONE) for zone in zones]
+    assert spec(pod)["affinity"] == node_terms(*wanted)
 
 
 # --- where it may go

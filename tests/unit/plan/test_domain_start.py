@@ -12,7 +12,8 @@ from kubexen.api.domainstatus import Reservation, Restarts, XenDomainStatus
 from kubexen.api.quantity import Quantity
 from kubexen.plan.domain import Observed, Plan, Start, plan
 from kubexen.plan.problem import Problem
-from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, says, shows, state
+from kubexen.plan.resolve import reservation
+from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, says, shows, state, uses
 
 ABSENT = Observed(None)
 READY = ConditionType.DOMAIN_READY
@@ -66,6 +67,21 @@ def test_a_start_that_takes_more_than_its_anchor_was_made_for_waits_for_another(
     assert (result.step, result.status.released) == (None, "a1")
     assert (result.status.last_exit, result.status.restarts) == (None, None)
     assert shows(result.status, READY) == "False Released"
+
+
+VOLUMES: dict[str, dict[str, Any]] = {
+    "a claim was added": {"disks": uses("data", "more")},
+    "a claim was taken out": {"disks": []},
+    "cloud-init was added": {"disks": uses("data"), "cloud_init": {"userData": {"secretName": "s", "key": "k"}}},
+}
+
+
+@pytest.mark.parametrize("spec", VOLUMES.values(), ids=VOLUMES)
+def test_a_start_with_other_volumes_than_its_anchor_mounts_waits_for_another(spec: dict[str, Any]) -> None:
+    status = bound(reserved=reservation(domain(disks=uses("data"))))
+    result = plan(domain(status, **spec), ABSENT, HOST, None, NOW)
+    assert (result.step, result.status.released) == (None, "a1")
+    assert plan(domain(status, disks=uses("data")), ABSENT, HOST, None, NOW).step == Start()
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -13,7 +13,7 @@ from kubexen.plan.anchor import Anchor
 from kubexen.plan.placement import NodeState, Plan, World, plan
 from kubexen.plan.problem import Problem
 from tests.unit.plan.acts import words
-from tests.unit.plan.builders import NOW, anchor, bound, domain, move, pending, says, shows
+from tests.unit.plan.builders import NOW, SHARED, anchor, bound, claim, domain, move, pending, says, shows, uses
 
 EVICTED = anchor(deleting=True, disruption="EvictionByEvictionAPI")
 CORDONED = {"node": NodeState(cordoned=True)}
@@ -66,6 +66,25 @@ CASES = {
     "no quota for a second anchor": Case(
         world={"anchor_refused": "exceeded quota: small"}, want_steps=("create off xen1",),
         want_migratable="False NowhereToGo", want_events=("Evicting", "EvictionBlocked"),
+    ),
+    "its claim can be on one node: a place is kept without it": Case(
+        world={"claims": (claim(),)}, spec={"disks": uses("data")}, want_steps=("create off xen1",), want_events=("Evicting",)
+    ),
+    "a place is kept: now the node is to let it go": Case(
+        (EVICTED, anchor("a2", "xen2")), DRAINED, {**CORDONED, "claims": (claim(),)}, {"disks": uses("data")},
+        want_move=MovePhase.RELEASING, want_events=("Moving",),
+    ),
+    "no place is kept anywhere": Case(
+        (EVICTED, pending("a2", unschedulable=NO_ROOM)), DRAINED, {**CORDONED, "claims": (claim(),)},
+        {"disks": uses("data")}, want_migratable="False NowhereToGo", want_events=("EvictionBlocked",),
+    ),
+    "its claim can be on many nodes: the second anchor has it too": Case(
+        world={"claims": (claim(access=SHARED),)}, spec={"disks": uses("data")},
+        want_steps=("create off xen1 with data",), want_events=("Evicting",),
+    ),
+    "uncordoned: the fresh anchor has the claims that the domain has": Case(
+        (EVICTED, pending("a2")), DRAINED.model_copy(update={"claims": [claim()]}), spec={"disks": uses("data", "new")},
+        want_steps=("end a2", "create on xen1 with data"),
     ),
     "only strategies that are not built": Case(
         spec={"eviction_strategy": ["LiveMigrate"]},
@@ -154,6 +173,23 @@ def test_who_is_to_go_anyway_needs_no_place_elsewhere(change: dict[str, Any]) ->
     result = plan(domain(bound(), **change), [EVICTED], World(), NOW)
     assert words(result) == []
     assert shows(result.status) == "False Stopping"
+
+
+def test_a_drain_of_a_claim_that_can_be_on_one_node_only() -> None:
+    """The place is kept, the node gives the domain up, its anchor goes, and only then another anchor asks for the claim."""
+    world = World(node=NodeState(cordoned=True), claims=(claim(),))
+    old = anchor(deleting=True, disruption="EvictionByEvictionAPI", mounts=frozenset({"claim/data"}))
+    place = anchor("a2", "xen2")
+    before = bound(claims=[claim()], move=move(MovePhase.RELEASING, target="xen2"), released="a1", domid=None)
+    left = plan(domain(before, disks=uses("data")), [old, place], world, NOW)
+    assert left.status is not None
+    assert (left.status.node_name, left.status.claims) == (None, [claim()])
+    assert sorted(words(left)) == ["end a1", "end a2"]
+    waiting = plan(domain(left.status, disks=uses("data")), [old], world, NOW)
+    assert words(waiting) == ["end a1"]
+    assert shows(waiting.status) == "False WaitingForDisk"
+    found = domain(waiting.status, disks=uses("data"))
+    assert words(plan(found, [], world, NOW)) == ["create with data"]
 
 
 def test_a_drain_from_the_eviction_to_the_other_node() -> None:

@@ -103,8 +103,8 @@ def check(found: XenDomain, seen: list[Anchor], result: Plan) -> None:
         assert taken.running and taken.node == new.node_name
     for step in result.steps:
         if isinstance(step, EndAnchor) and new.node_name and step.uid == new.anchor_uid:
-            # Only the dead pod of a domain that runs on; a new one is made in its place.
-            assert by_uid[step.uid].phase not in ("Pending", "Running")
+            # Only the dead pod of a domain that runs on (or one that never had a node); a new one is made in its place.
+            assert not by_uid[step.uid].counted
         if isinstance(step, DropFinalizer):
             assert not seen and (found.status.node_name is None or crd_allows(found.status, XenDomainStatus()))
     ended_ = [step.uid for step in result.steps if isinstance(step, EndAnchor)]

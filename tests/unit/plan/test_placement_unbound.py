@@ -15,7 +15,7 @@ from kubexen.plan.anchor import Anchor
 from kubexen.plan.placement import World, plan
 from kubexen.plan.problem import Problem
 from tests.unit.plan.acts import words
-from tests.unit.plan.builders import NOW, anchor, bound, domain, ended, pending, says, shows
+from tests.unit.plan.builders import NOW, SHARED, anchor, bound, claim, domain, ended, pending, says, shows, uses
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ CRASHED = XenDomainStatus(off=ended("crash"))
 MISSING = Problem(Reason.DISK_NOT_FOUND, "spec.disks[root]: there is no XenDisk 'x'", retry_after=30)
 TAKEN = Problem(Reason.MAC_TAKEN, "spec.interfaces[eth0].mac belongs to another", stalled=True)
 SUSPENDED = Problem(Reason.NOT_IMPLEMENTED, "spec.powerState: not built yet", stalled=True)
+
+CLAIMING = domain(disks=uses("data"))
+HAS = frozenset({"claim/data"})
 
 CASES = {
     "new: an anchor is made, quietly": Case(want_steps=("create",)),
@@ -64,7 +67,7 @@ CASES = {
     "pending for 1 s: still quiet": Case(anchors=(pending(age=1),), want_again=1.0),
     "pending for 2 s": Case(anchors=(pending(age=2),), want_ready="False WaitingForNode"),
     "placed, and its kubelet takes its time": Case(
-        anchors=(pending(node="xen1", age=5),), want_ready="False WaitingForNode"
+        anchors=(pending(node="xen1", age=5),), want_ready="False WaitingForNode", want_again=5.0
     ),
     "unschedulable is told at once": Case(
         anchors=(pending(age=0, unschedulable="0/2 nodes are available"),), want_ready="False WaitingForNode"
@@ -72,6 +75,29 @@ CASES = {
     "too little memory": Case(
         anchors=(pending(age=0, unschedulable="0/2 nodes are available: 2 Insufficient kubexen.dev/memory-mib."),),
         want_ready="False WaitingForMemory",
+    ),
+    "its claim is one of the anchor's": Case(CLAIMING, world={"claims": (claim(),)}, want_steps=("create with data",)),
+    "its anchor has the claim and runs": Case(
+        CLAIMING, (anchor(mounts=HAS),), {"claims": (claim(),)}, want_ready="False Starting"
+    ),
+    "no volume was found for its claim yet": Case(
+        CLAIMING, (anchor(mounts=HAS),), {"claims": (claim(volume=""),)}, want_ready="False WaitingForNode", want_again=5.0
+    ),
+    "a claim was added to a spec whose anchor runs": Case(
+        CLAIMING, (anchor(),), {"claims": (claim(access=SHARED),)}, want_steps=("end a1", "create with data")
+    ),
+    "its claim is still with the anchor before": Case(
+        CLAIMING, (anchor(mounts=HAS, deleting=True),), {"claims": (claim(),)},
+        want_ready="False WaitingForDisk", want_steps=("end a1",),
+    ),
+    "a claim that many nodes can have waits for no other anchor": Case(
+        CLAIMING, (anchor(mounts=HAS, deleting=True),), {"claims": (claim(access=SHARED),)},
+        want_steps=("end a1", "create with data"),
+    ),
+    "its kubelet says what it waits for": Case(
+        CLAIMING, (pending(node="xen1", age=5, mounts=HAS),),
+        {"claims": (claim(),), "mounting": 'FailedMount: secret "web" not found'},
+        want_ready="False WaitingForDisk", want_again=5.0,
     ),
     "its anchor failed: another, and it is told": Case(
         anchors=(anchor(phase="Failed"),), want_ready="False WaitingForNode", want_steps=("end a1", "create")
@@ -179,6 +205,20 @@ def test_a_minute_later_there_is_nothing_new_to_write(name: str) -> None:
     found = case.domain.model_copy(update={"status": first})
     world = World(**(case.world | {"start_requested": False}))
     assert plan(found, case.anchors, world, NOW + timedelta(minutes=1)).status is None
+
+
+def test_what_it_is_bound_with_is_written_down() -> None:
+    status = plan(CLAIMING, [anchor(mounts=HAS)], World(claims=(claim(),)), NOW).status
+    assert status is not None and status.claims == [claim()]
+    assert shows(status, ConditionType.MIGRATABLE) == "False ClaimOnOneNode"
+    many = plan(CLAIMING, [anchor(mounts=HAS)], World(claims=(claim(access=SHARED),)), NOW).status
+    assert shows(many, ConditionType.MIGRATABLE) == "False NotImplemented"
+
+
+def test_a_claim_is_held_until_the_spec_names_it_no_more() -> None:
+    held = XenDomainStatus(claims=[claim(), claim("other")])
+    halted = plan(domain(held, power_state="Halted", disks=uses("data")), [], World(), NOW).status
+    assert halted is not None and halted.claims == [claim()]
 
 
 def test_the_failed_anchor_is_named_to_the_user() -> None:

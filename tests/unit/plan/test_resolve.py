@@ -13,14 +13,16 @@ from kubexen.api.conditions import Reason
 from kubexen.api.domainstatus import XenDomainStatus
 from kubexen.api.xendomain import PoolFile, XenDomain
 from kubexen.hypervisor.port import DiskConfig, DomainType, InterfaceConfig, Owner
+from kubexen.plan.claims import Claim
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import References, Request, config, pool_file, request, reservation, resolve
-from tests.unit.plan.builders import UID, disk, domain, network, pool, references
+from tests.unit.plan.builders import UID, claim, disk, domain, network, pool, references, uses
 
 ROOT = {"name": "root", "disk": "root", "target": "xvda"}
 DATA = {"name": "data", "disk": "data", "target": "xvdb"}
 ETH0 = {"name": "eth0", "network": "lan"}
 KERNEL = {"pool": "images", "file": "vmlinuz"}
+RANGE = {"subnet": "192.0.2.0/24", "first": "192.0.2.10", "last": "192.0.2.20"}
 OTHERS: dict[str, Any] = {"match_labels": {"team": "other"}}
 
 
@@ -106,6 +108,34 @@ CASES = {
     "a disk copied from another tenant's": Case(
         {"disks": [ROOT]}, references(disk("root", source={"file": {"pool": "images", "file": ".kubexen/x"}})),
         Reason.INVALID_SPEC, "XenDisk 'root' spec.source.file",
+    ),
+    "no such claim": Case(
+        {"disks": uses("data")}, want=Reason.DISK_NOT_FOUND,
+        says="spec.disks[data]: PersistentVolumeClaim 'data' is not in this namespace; make it", stalled=False, again=5,
+    ),
+    "a claim that is being deleted": later(
+        {"disks": uses("data")}, references(claims=[Claim(claim(), "is being deleted")]), Reason.DISK_NOT_FOUND,
+        "PersistentVolumeClaim 'data' is being deleted",
+    ),
+    "a claim twice": Case(
+        {"disks": [*uses("data"), {"name": "again", "claimName": "data", "target": "xvdb"}]},
+        references(claims=[Claim(claim())]), Reason.DISK_IN_USE, "twice",
+    ),
+    "an address in no subnet of its network": Case(
+        {"cloud_init": {}, "interfaces": [{**ETH0, "address": "198.51.100.1"}]}, references(network(addresses=[RANGE])),
+        Reason.INVALID_SPEC, "spec.interfaces[eth0].address: 198.51.100.1 is in no subnet of XenNetwork 'lan'",
+    ),
+    "an address beside network data of the user's": Case(
+        {"cloud_init": {"network_data": {"secret_name": "s", "key": "k"}}, "interfaces": [{**ETH0, "address": "192.0.2.7"}]},
+        references(network(addresses=[RANGE])), Reason.INVALID_SPEC, "take one of the two out",
+    ),
+    "an address that nothing brings to the guest": Case(
+        {"interfaces": [{**ETH0, "address": "192.0.2.7"}]}, references(network(addresses=[RANGE])),
+        Reason.NOT_IMPLEMENTED, "spec.interfaces[eth0].address",
+    ),
+    "a network that hands out addresses": Case(
+        {"interfaces": [ETH0]}, references(network(addresses=[RANGE])), Reason.NOT_IMPLEMENTED,
+        "spec.interfaces[eth0]: this version hands out no addresses",
     ),
     "node-local disks on two nodes": Case(
         {"disks": [ROOT, DATA]},
@@ -193,6 +223,16 @@ def test_the_plain_data_for_a_host() -> None:
     assert made.disks == (DiskConfig("/srv/local/.kubexen/disks/uid-of-root.raw", "xvda", read_only=True),)
     assert made.interfaces == (InterfaceConfig("00:16:3e:00:00:01", "xenbr0"),)
     assert made.note == "n"
+
+
+def test_claims_and_the_seed_are_devices_beside_disks() -> None:
+    found = domain(disks=[*uses("data"), {"name": "root", "disk": "root", "target": "xvdz"}], cloud_init={})
+    refs = references(disk("root"), claims=[Claim(claim())])
+    assert config(found, resolve(found, refs), note="n").disks == (
+        DiskConfig("/run/kubexen/disks/uid-of-data", "xvda", block_device=True),
+        DiskConfig("/srv/local/.kubexen/disks/uid-of-root.raw", "xvdz"),
+        DiskConfig(f"/run/kubexen/seeds/{UID}", "xvdy", read_only=True, block_device=True),
+    )
 
 
 REQUESTS: dict[str, tuple[dict[str, Any], Request]] = {

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubexen.api.conditions import find
-from kubexen.api.domainstatus import AGENT_FIELDS, CONTROLLER_FIELDS, XenDomainStatus
+from kubexen.api.domainstatus import AGENT_FIELDS, CONTROLLER_FIELDS, ClaimStatus, XenDomainStatus
 from kubexen.api.quantity import Quantity
 from kubexen.api.xendomain import PowerState, XenDomain
 from kubexen.hypervisor.port import DomainState, ShutdownReason
@@ -24,7 +24,7 @@ from kubexen.plan.anchor import Anchor, observe
 from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, NodeState, SetGate, World
 from kubexen.plan.resolve import request, reservation
 from tests.unit.plan.acts import constraints
-from tests.unit.plan.builders import NOW, anchor, domain, state
+from tests.unit.plan.builders import NOW, ON_ONE_NODE, SHARED, anchor, claim, domain, state, uses
 from tests.unit.plan.test_placement_properties import crd_allows
 
 STEPS = 6
@@ -53,6 +53,7 @@ class Host:
 @dataclass
 class Lab:
     xd: XenDomain | None
+    claims: tuple[ClaimStatus, ...] = ()
     now: datetime = NOW
     anchors: list[Anchor] = field(default_factory=list)
     hosts: dict[str, Host] = field(default_factory=lambda: {n: Host(n) for n in ("xen1", "xen2", "xen3")})
@@ -73,7 +74,7 @@ class Lab:
             node = NodeState(cordoned=host.cordoned, lost=lost, fenced=host.fenced_boot == host.boots)
         strays = [h.name for h in self.hosts.values() if h.on and h.connected and h.domain and not old.node_name]
         result = placement.plan(
-            self.xd, self.anchors, World(node=node, found_on=strays[0] if strays else None), self.now
+            self.xd, self.anchors, World(node=node, found_on=strays[0] if strays else None, claims=self.claims), self.now
         )
         if result.status is not None:
             assert crd_allows(old, result.status)
@@ -94,8 +95,9 @@ class Lab:
             case CreateAnchor(manifest):
                 self.made += 1
                 wanted = constraints(manifest)
-                asks = observe({**manifest, "metadata": {"name": "", "uid": ""}}).request
-                new = anchor(f"p{self.made}", wanted.get("on", ""), "Pending", age=0, ready=None, request=asks)
+                made = observe({**manifest, "metadata": {"name": "", "uid": ""}})
+                new = anchor(f"p{self.made}", wanted.get("on", ""), "Pending", age=0, ready=None, request=made.request,
+                             mounts=made.mounts)
                 self.off[new.uid] = wanted.get("off")
                 self.anchors.append(new)
 
@@ -244,6 +246,8 @@ class Lab:
                         self.hosts[host.name] = Host(host.name, host.boots + 1, fenced_boot=host.fenced_boot)
         assert sum(h.running for h in self.hosts.values()) <= 1, "one domain on two hosts"
         assert sum(h.domain is not None for h in self.hosts.values() if h.on) <= 1
+        if any(claim.exclusive for claim in self.claims):
+            assert len({a.node for a in self.anchors if a.mounts and a.node}) <= 1, "one claim on two nodes"
 
     def settle(self) -> None:
         for what in ("connect", "boot", "uncordon"):
@@ -276,11 +280,14 @@ HAPPENINGS = (
 
 @given(
     st.lists(st.sampled_from(LOOKS) | st.sampled_from(HAPPENINGS), max_size=40),
-    st.sampled_from(("restart", "destroy", "preserve")), st.booleans(),
+    st.sampled_from(("restart", "destroy", "preserve")), st.booleans(), st.sampled_from((None, ON_ONE_NODE, SHARED)),
 )
 @settings(max_examples=400, deadline=None)
-def test_whatever_happens_it_runs_once_and_ends_as_the_spec_asks(story: list[str], on_crash: str, starts: bool) -> None:
-    lab = Lab(domain(on_crash=on_crash))
+def test_whatever_happens_it_runs_once_and_ends_as_the_spec_asks(
+    story: list[str], on_crash: str, starts: bool, access: tuple[str, ...] | None
+) -> None:
+    claims = (claim(access=access),) if access else ()
+    lab = Lab(domain(on_crash=on_crash, disks=uses("data") if access else []), claims)
     if starts:
         lab.settle()
     for what in story:

@@ -152,6 +152,15 @@ class LibvirtDriver:
                     done.append(f"{domain.name()}: removed the definition that would have outlived the domain")
         return done
 
+    def loop(self, name: str, file: int, *, read_only: bool = False) -> str:
+        return self._platform.loops.make(name, file, read_only=read_only)
+
+    def unloop(self, name: str) -> None:
+        self._platform.loops.remove(name)
+
+    def loops(self) -> Sequence[str]:
+        return self._platform.loops.names()
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         return self._listeners.subscribe(listener)
 

@@ -19,6 +19,7 @@ from kubexen.hypervisor.drivers.libvirt.devices import devices_of
 from kubexen.hypervisor.drivers.libvirt.flags import FlagsProbe, LibvirtProbe, XcProbe, XlProbe
 from kubexen.hypervisor.drivers.libvirt.host import host_by_libvirt, host_by_xc, host_by_xl
 from kubexen.hypervisor.drivers.libvirt.libxllog import LibxlLog
+from kubexen.hypervisor.drivers.libvirt.loops import LoopDevices, Loops, NoLoops
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands, LowLevel, Xen
 from kubexen.hypervisor.drivers.libvirt.mapping import translate
 from kubexen.hypervisor.errors import InvalidConfig, NoMemory
@@ -40,6 +41,7 @@ NETWORK_DEVICES = Path("/sys/class/net")
 class Platform(Protocol):
     capabilities: frozenset[Capability]
     probe: FlagsProbe
+    loops: Loops
 
     def host(self) -> HostInfo: ...
 
@@ -78,6 +80,7 @@ class XenPlatform:
     capabilities = frozenset(Capability)
 
     def __init__(self, connection: Connection) -> None:
+        self.loops: Loops = LoopDevices()
         self._log = LibxlLog()
         self._look: Callable[[], HostInfo]
         self._xen: Xen
@@ -156,6 +159,7 @@ class LibvirtPlatform:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.loops: Loops = NoLoops()
         self.probe: FlagsProbe = LibvirtProbe(connection)
 
     def host(self) -> HostInfo:

@@ -160,6 +160,18 @@ class SimDriver:
         with self._call("tidy"):
             return []
 
+    def loop(self, name: str, file: int, *, read_only: bool = False) -> str:
+        with self._call("loop"):
+            return self._machine.loop(name, file)
+
+    def unloop(self, name: str) -> None:
+        with self._call("unloop"):
+            self._machine.unloop(name)
+
+    def loops(self) -> Sequence[str]:
+        with self._call("loops"):
+            return sorted(self._machine.store.layers()["loop"])
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         with self._lock:
             if self._closed:

@@ -5,6 +5,7 @@ Tests and the demo play them through SimHost, in any process, beside any number 
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from pathlib import Path
@@ -16,7 +17,8 @@ from kubexen.hypervisor.drivers.sim.settings import Settings, parse_uri
 from kubexen.hypervisor.drivers.sim.store import Call, Fault
 from kubexen.hypervisor.port import DomainState, ShutdownReason
 
-CALLS = ("host", "domains", "devices", "create", "destroy", "shutdown", "pause", "unpause", "set_memory", "tidy")
+CALLS = ("host", "domains", "devices", "create", "destroy", "shutdown", "pause", "unpause", "set_memory", "tidy",
+         "loop", "unloop", "loops")
 
 
 class SimHost:
@@ -180,6 +182,7 @@ class SimHost:
             self._machine.store.clear("domain", "call", "fault")
             self._machine.store.clear_layer("host")
             self._machine.store.clear_layer("latency")
+            self._machine.store.clear_layer("loop")
             self._machine.store.unset("fact", "down")
             self._machine.store.add_change(None)
 
@@ -188,6 +191,10 @@ class SimHost:
     def calls(self, name: str | None = None) -> list[Call]:
         """The acts that drivers were asked for (create to set_memory, not the looks), the oldest first."""
         return [call for call in self._machine.store.calls() if name in (None, call.name)]
+
+    def loops(self) -> dict[str, str]:
+        """The file behind each loop device, by its name: where it was when the device was made."""
+        return {name: json.loads(text)["file"] for name, text in self._machine.store.layers()["loop"].items()}
 
     def list(self) -> list[DomainState]:
         """All domains, by domid, each guest in its usual state (no samples)."""

@@ -5,7 +5,11 @@ Its settings come in two layers: those of the URI it was last opened with, and a
 
 from __future__ import annotations
 
+import itertools
+import json
+import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -60,6 +64,7 @@ class Machine:
     def boot(self) -> None:
         """The machine starts: another boot id, and no domain is left. Within change()."""
         self.store.clear("domain")
+        self.store.clear_layer("loop")
         self.store.set("fact", "boot_id", str(uuid.uuid4()))
         self.store.set("fact", "domid", "0")
 
@@ -168,6 +173,27 @@ class Machine:
         domain.build(moment.now, moment.settings, paused=paused)
         self.keep(domain)
         return domain
+
+    # -- loop devices
+
+    def loop(self, name: str, file: int) -> str:
+        """The device of this name over an open file. Nothing reads it: what counts is which file it is over."""
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidConfig(f"{name}: no regular file")
+        with self.store.writing():
+            made = {key: json.loads(text) for key, text in self.store.layers()["loop"].items()}
+            number = made[name]["number"] if name in made else self._free({loop["number"] for loop in made.values()})
+            record = {"number": number, "file": os.readlink(f"/proc/self/fd/{file}")}
+            self.store.set("loop", name, json.dumps(record))
+        return f"/dev/loop{number}"
+
+    def _free(self, numbers: set[int]) -> int:
+        return next(number for number in itertools.count() if number not in numbers)
+
+    def unloop(self, name: str) -> None:
+        with self.store.writing():
+            self.store.unset("loop", name)
 
     # -- calls
 

@@ -129,10 +129,10 @@ class Store:
         for table in tables:
             self._all(f"DELETE FROM {table}")
 
-    # -- settings, in layers: `uri` and `host` (see machine.py), `latency` by call, `fact`
+    # -- settings, in layers: `uri` and `host` (see machine.py), `latency` by call, `fact`, `loop` by name
 
     def layers(self) -> dict[str, dict[str, str]]:
-        layers: dict[str, dict[str, str]] = {"uri": {}, "host": {}, "latency": {}, "fact": {}}
+        layers: dict[str, dict[str, str]] = {"uri": {}, "host": {}, "latency": {}, "fact": {}, "loop": {}}
         for layer, key, value in self._all("SELECT layer, key, value FROM setting"):
             layers[layer][key] = value
         return layers

@@ -1,0 +1,107 @@
+"""Where a kubelet keeps the volumes of a pod on this host: the devices, folders and Secrets of an anchor.
+
+Paths are the host's. `root` is where the host's file system is seen by this process; links are followed as the host would
+follow them. It only looks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+FOLDER = "/var/lib/kubelet"
+SECRETS = "kubernetes.io~secret"
+CSI = "kubernetes.io~csi"
+MOST_LINKS = 40
+
+
+class Kubelet:
+    def __init__(self, root: Path, folder: str = FOLDER) -> None:
+        self._root, self._folder = root, folder
+
+    def device(self, pod: str, volume: str) -> str | None:
+        """The device of a PersistentVolume in block mode; None: the pod has none."""
+        return next((path for path, _ in self._find(pod, "volumeDevices", volume)), None)
+
+    def volume(self, pod: str, volume: str) -> str | None:
+        """The folder of a PersistentVolume in filesystem mode; None: the pod has none."""
+        for path, plugin in self._find(pod, "volumes", volume):
+            if plugin != SECRETS:
+                return f"{path}/mount" if plugin == CSI else path
+        return None
+
+    def secret(self, pod: str, volume: str, file: str) -> bytes | None:
+        """What is in a file of a Secret's volume; None: it is not there."""
+        folder = self._pod(pod, "volumes") / SECRETS / _name(volume)
+        try:
+            return self.local(str(folder / _name(file))).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def owner(self, path: str) -> str | None:
+        """The uid of the pod that a path of a volume belongs to; None: it is none."""
+        parts = PurePosixPath(path).parts
+        base = PurePosixPath(self._folder).parts
+        return parts[len(base) + 1] if parts[: len(base) + 1] == (*base, "pods") and len(parts) > len(base) + 1 else None
+
+    def binds(self, pod: str) -> list[str]:
+        """The bind mounts that the kubelet keeps of the pod's devices: of some plugins the device itself is in no mount of the
+        pod's own."""
+        try:
+            lines = (self._root / "proc/1/mountinfo").read_text().splitlines()
+        except OSError:
+            return []
+        points = (line.split()[4] for line in lines if line)
+        return [point for point in points if point.startswith(f"{self._folder}/plugins/") and point.endswith(f"/{pod}")]
+
+    def local(self, host_path: str) -> Path:
+        """Where this process sees a path of the host, each link followed within the host's file system.
+
+        Raises:
+            OSError: too many links.
+        """
+        done = self._root
+        todo = list(reversed(PurePosixPath(host_path).parts[1:]))
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                done = done if done == self._root else done.parent
+                continue
+            try:
+                is_link = stat.S_ISLNK(os.lstat(done / part).st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                is_link = False
+            if not is_link:
+                done /= part
+                continue
+            if (links := links + 1) > MOST_LINKS:
+                raise OSError(40, "too many links", host_path)
+            target = PurePosixPath(os.readlink(done / part))
+            done = self._root if target.is_absolute() else done
+            todo += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        return done
+
+    def _find(self, pod: str, kind: str, volume: str) -> Iterator[tuple[str, str]]:
+        """Host paths of a volume, each with the plugin that it is of."""
+        folder, name = self._pod(pod, kind), _name(volume)
+        try:
+            plugins = sorted(os.listdir(self.local(str(folder))))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for plugin in plugins:
+            path = folder / plugin / name
+            if os.path.lexists(self.local(str(path.parent)) / name):
+                yield str(path), plugin
+
+    def _pod(self, pod: str, kind: str) -> PurePosixPath:
+        return PurePosixPath(self._folder) / "pods" / _name(pod) / kind
+
+
+def _name(text: str) -> str:
+    """One component of a path: whatever an object's author wrote, it leads nowhere else."""
+    if not text or text in (".", "..") or "/" in text or "\0" in text:
+        raise ValueError(f"{text!r} is no name")
+    return text

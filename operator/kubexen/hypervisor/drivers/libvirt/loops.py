@@ -1,0 +1,147 @@
+"""Loop devices of dom0's kernel: a block device over an open file. platform.py has one; beside libvirt, by ioctl.
+
+A loop device holds the very file that it was given, so nobody can put another in its place by its name, and it outlives
+the process that made it. Each carries its name in the field that the kernel keeps for the file's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from kubexen.hypervisor.errors import Failed, Unsupported
+
+PREFIX = "kubexen/"
+
+# linux/loop.h
+_CONTROL_GET_FREE = 0x4C82
+_CONFIGURE = 0x4C0A
+_GET_STATUS64 = 0x4C05
+_CLEAR_FD = 0x4C01
+_SET_CAPACITY = 0x4C07
+_READ_ONLY = 1
+_DIRECT_IO = 16
+_NAME_BYTES = 64
+# struct loop_info64: device, inode, rdevice, offset, sizelimit, number, encrypt type, its key size, flags, file name, crypt
+# name, key, init
+_INFO = struct.Struct("=QQQQQIIII64s64s32s2Q")
+# struct loop_config: fd, block size, info, reserved
+_CONFIG = struct.Struct(f"=II{_INFO.size}s8Q")
+
+TRIES = 8
+
+
+class Loops(Protocol):
+    def make(self, name: str, file: int, *, read_only: bool) -> str: ...
+
+    def remove(self, name: str) -> None: ...
+
+    def names(self) -> Sequence[str]: ...
+
+
+class NoLoops:
+    """Where there is no dom0."""
+
+    def make(self, name: str, file: int, *, read_only: bool) -> str:
+        raise Unsupported("this host makes no loop devices")
+
+    def remove(self, name: str) -> None:
+        """There is none."""
+
+    def names(self) -> Sequence[str]:
+        return ()
+
+
+class LoopDevices:
+    def __init__(self, devices: Path = Path("/dev"), blocks: Path = Path("/sys/block")) -> None:
+        self._devices, self._blocks = devices, blocks
+
+    def make(self, name: str, file: int, *, read_only: bool) -> str:
+        wanted = os.fstat(file)
+        for device, found, is_read_only in self._ours(name):
+            if (found, is_read_only) == ((_encoded(wanted.st_dev), wanted.st_ino), read_only):
+                with _open(device, os.O_RDONLY) as loop:
+                    fcntl.ioctl(loop, _SET_CAPACITY)  # the file may have grown
+                return str(device)
+            self._clear(device)
+        try:
+            return self._attach(name, file, read_only)
+        except OSError as error:
+            raise Failed(f"no loop device for {name}: {error.strerror}") from error
+
+    def remove(self, name: str) -> None:
+        for device, _, _ in self._ours(name):
+            self._clear(device)
+
+    def names(self) -> Sequence[str]:
+        return sorted({name for _, name, _, _ in self._all()})
+
+    def _attach(self, name: str, file: int, read_only: bool) -> str:
+        flags = _READ_ONLY if read_only else 0
+        encoded = f"{PREFIX}{name}".encode()
+        if len(encoded) >= _NAME_BYTES:
+            raise OSError(errno.ENAMETOOLONG, f"the name {name!r} is too long")
+        for _ in range(TRIES):
+            with _open(self._devices / "loop-control", os.O_RDWR) as control:
+                number = fcntl.ioctl(control, _CONTROL_GET_FREE)
+            device = self._devices / f"loop{number}"
+            with _open(device, os.O_RDWR) as loop:
+                # Without direct I/O, dom0 would keep a guest's data twice. Not every file system has it.
+                for more in (_DIRECT_IO, 0):
+                    info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags | more, encoded, b"", b"", 0, 0)
+                    try:
+                        fcntl.ioctl(loop, _CONFIGURE, _CONFIG.pack(file, 0, info, *(0,) * 8))
+                        return str(device)
+                    except OSError as error:
+                        if error.errno == errno.EBUSY:
+                            break  # somebody was quicker
+                        if error.errno != errno.EINVAL or not more:
+                            raise
+        raise OSError(errno.EBUSY, "no loop device is free")
+
+    def _ours(self, name: str) -> Iterator[tuple[Path, tuple[int, int], bool]]:
+        return ((device, file, read_only) for device, found, file, read_only in self._all() if found == name)
+
+    def _all(self) -> list[tuple[Path, str, tuple[int, int], bool]]:
+        """Our devices: each with its name, the file's device and inode, and whether it is read-only."""
+        result = []
+        for folder in sorted(self._blocks.glob("loop*")):
+            if not (folder / "loop").is_dir():
+                continue  # not in use
+            device = self._devices / folder.name
+            with contextlib.suppress(FileNotFoundError, OSError), _open(device, os.O_RDONLY) as loop:
+                info = _INFO.unpack(fcntl.ioctl(loop, _GET_STATUS64, bytes(_INFO.size)))
+                name = info[9].rstrip(b"\0").decode(errors="replace")
+                if name.startswith(PREFIX):
+                    result.append((device, name.removeprefix(PREFIX), (info[0], info[1]), bool(info[8] & _READ_ONLY)))
+        return result
+
+    def _clear(self, device: Path) -> None:
+        """Detach it; one that is still open somewhere goes when it is closed."""
+        try:
+            with _open(device, os.O_RDONLY) as loop:
+                fcntl.ioctl(loop, _CLEAR_FD)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise Failed(f"{device}: {error.strerror}") from error
+
+
+def _encoded(device: int) -> int:
+    """A device's number as the kernel tells it in loop_info64 (huge_encode_dev)."""
+    major, minor = os.major(device), os.minor(device)
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+
+
+@contextlib.contextmanager
+def _open(path: Path, mode: int) -> Iterator[int]:
+    descriptor = os.open(path, mode | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
