@@ -20,11 +20,13 @@ from kubexen.agent.network.bridges import Bridges
 from kubexen.agent.storage.directory import Directory
 from kubexen.agent.xenhost import HostReporter
 from kubexen.api.base import InvalidObject
+from kubexen.api.names import AGENT_NAMESPACE
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.drivers import connect
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.port import DomainState, Hypervisor
+from kubexen.kube import health
 from kubexen.kube.client import Api
 from kubexen.kube.events import EventRecorder
 from kubexen.kube.kinds import XENDISKS, XENDOMAINS, XENNETWORKS, XENSTORAGEPOOLS
@@ -45,12 +47,13 @@ def main() -> None:
     parser.add_argument("--driver", default="xen:///system", help="xen:///system, or sim:///DIRECTORY")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where this process sees the host's file system")
     parser.add_argument("--kubeconfig", help="default: $KUBECONFIG, or the pod's own account")
-    parser.add_argument("--namespace", default="kubexen-system", help="where Leases are kept")
+    parser.add_argument("--namespace", default=AGENT_NAMESPACE, help="where Leases are kept")
     parser.add_argument("--full-look", type=float, default=30.0, help="seconds between two looks at every domain")
-    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--health", metavar="HOST:PORT", help="answer /livez and /readyz here (default: nowhere)")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     arguments = parser.parse_args()
     logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     asyncio.run(_main(arguments))
 
@@ -159,6 +162,13 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
         logger.info("%s: %d domains here, %d bound", node, len(host.domains), len(domain_store.store))
         await queue.run(domains.reconcile, WORKERS)
 
+    def not_ready() -> list[str]:
+        """That it lives is all that a restart could mend: neither the API server nor the hypervisor comes back by one."""
+        stores = {"xendomains": domain_store, "xendisks": disk_store, "xenstoragepools": pool_store,
+                  "xennetworks": network_store}
+        wrong = [f"{kind}: not listed yet" for kind, store in stores.items() if not store.synced.is_set()]
+        return wrong if host.looked.is_set() else [*wrong, f"the hypervisor was not seen yet: {host.error or 'no answer'}"]
+
     def hint(_: str | None) -> None:
         loop.call_soon_threadsafe(host.hint)
 
@@ -171,6 +181,8 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
             for part in (lease.run(), events.run(), reporter.run(), host.watch(changed), look_at_all(), work(),
                          disk_queue.run(reconcile_disk, 1)):
                 group.create_task(part)
+            if arguments.health:
+                group.create_task(health.serve(arguments.health, alive=list, ready=not_ready))
     finally:
         unsubscribe()
         host.close()

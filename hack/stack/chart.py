@@ -1,0 +1,39 @@
+"""The chart, as helm renders it: for a stack whose hosts have no kubelet, and for tests of the chart.
+
+It installs all but the workloads: those run as processes of this machine, with the rights of the chart's ServiceAccounts.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hack.tools.build import binary
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "kubexen"
+WORKLOADS = {"Deployment", "DaemonSet", "PodDisruptionBudget", "Pod"}
+
+Document = dict[str, Any]
+
+
+class ChartError(RuntimeError):
+    """Helm refused the chart or its values; the message is what it said."""
+
+
+def render(namespace: str = "kubexen-system", values: Document | None = None, *, chart: Path = CHART) -> list[Document]:
+    """Every object of the chart."""
+    command = [str(binary("helm")), "template", "kubexen", str(chart), "--namespace", namespace, "--values", "-"]
+    done = subprocess.run(command, input=json.dumps(values or {}), capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ChartError(done.stderr.strip())
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def without_workloads(documents: list[Document]) -> Iterator[Document]:
+    """What can be applied where no kubelet runs pods."""
+    return (document for document in documents if document["kind"] not in WORKLOADS)
