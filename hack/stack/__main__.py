@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.driver == "xen":
         _needs_of_xen()
-    tools(families=CONTROL_PLANE)
+    tools(families=(*CONTROL_PLANE, "helm"))
     if arguments.driver == "xen":
         build()
     if arguments.verb == "up":

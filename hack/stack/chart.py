@@ -26,12 +26,23 @@ class ChartError(RuntimeError):
 
 
 def render(namespace: str = "kubexen-system", values: Document | None = None, *, chart: Path = CHART) -> list[Document]:
-    """Every object of the chart."""
-    command = [str(binary("helm")), "template", "kubexen", str(chart), "--namespace", namespace, "--values", "-"]
-    done = subprocess.run(command, input=json.dumps(values or {}), capture_output=True, text=True)
+    """Every object of the chart, in the order in which helm makes them."""
+    text = _helm("template", "kubexen", str(chart), "--namespace", namespace, "--values", "-", input=json.dumps(values or {}))
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def package(folder: Path) -> Path:
+    """The chart as one file, made in this folder."""
+    _helm("package", str(CHART), "--destination", str(folder))
+    (packed,) = folder.glob("kubexen-*.tgz")
+    return packed
+
+
+def _helm(*arguments: str, input: str | None = None) -> str:
+    done = subprocess.run([str(binary("helm")), *arguments], input=input, capture_output=True, text=True)
     if done.returncode != 0:
         raise ChartError(done.stderr.strip())
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return done.stdout
 
 
 def without_workloads(documents: list[Document]) -> Iterator[Document]:
