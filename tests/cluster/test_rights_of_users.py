@@ -199,11 +199,13 @@ def test_a_forged_anchor_that_got_in_places_nothing_and_is_ended(tenant: Tenant,
     since = tenant.get("web")["metadata"]["resourceVersion"]
     api.create(pods(tenant), forged(tenant, "web", "xen2"))
     tenant.api.wait_gone(pods(tenant, "forged"), 60)
-    tenant.patch("web", nodeSelector={"kubernetes.io/hostname": "xen1"})
-    seen = [found for _, found in tenant.api.watch(tenant.path("xd"), 10, resourceVersion=since)]
-    assert {found["status"].get("nodeName") for found in seen} <= {None, "xen1"}, "it was bound to the forger's node"
+    tenant.power("web", "Halted")
+    tenant.wait_reason("web", "Halted")
+    tenant.patch("web", nodeSelector={"kubernetes.io/hostname": "xen1"}, powerState="Running")
     assert is_ready(tenant.wait_reason("web", "Running"))
     assert tenant.where("web")[0] == "xen1"
+    history = [found for _, found in tenant.api.watch(tenant.path("xd"), 2, resourceVersion=since)]
+    assert {found["status"].get("nodeName") for found in history} == {None, "xen1"}, "it was bound to the forger's node"
 
 
 def test_a_forged_anchor_is_no_place_for_a_domain_that_is_to_leave_its_node(tenant: Tenant, no_policy: None) -> None:
