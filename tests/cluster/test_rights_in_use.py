@@ -32,8 +32,8 @@ class Rule:
     name: str
 
     def __str__(self) -> str:
-        where = f" in {self.namespace}" if self.namespace else ""
-        return f"{self.verb} {self.resource}.{self.group} {self.name}{where}".rstrip()
+        what = f"{self.verb} {self.resource}.{self.group}".rstrip(".")
+        return what + (f" {self.name}" if self.name else "") + (f" in {self.namespace}" if self.namespace else "")
 
     def allows(self, request: Request) -> bool:
         """Whether the request is one of these. A server-side apply that makes the object needs create, too."""
@@ -70,27 +70,9 @@ def requests(tenant: Tenant, namespace: str, account: str) -> list[Request]:
 
 
 def live(tenant: Tenant) -> None:
-    """All that the controller and an agent do: a domain's life, its disk, an action, a drain, endings by hand, a lost node."""
+    """All that the controller and an agent do, of which some is rare."""
     node = tenant.stack.hosts[0].name
     tenant.run(manifests.disk("data"), manifests.domain("web", disks=["data"], networks=["lan"]), on=node)
-    for _ in range(2):  # the second time, the same Event is counted; see below
-        domid = tenant.get("web")["status"]["domid"]
-        with xl(tenant.host(node)) as sim:
-            sim.xl_destroy(tenant.xl_name("web"))
-        tenant.wait_restarted("web", domid)
-        anchor = tenant.anchor("web")["metadata"]
-        tenant.api.patch(f"/api/v1/namespaces/{tenant.namespace}/pods/{anchor['name']}", {"metadata": {"finalizers": None}})
-        tenant.kubectl("delete", "pod", anchor["name"], "--force", "--grace-period=0")
-        tenant.wait("web", lambda found, old=anchor["uid"]: found["status"].get("anchorUID") not in (None, old) and is_ready(found))
-        until(lambda: len(tenant.anchors("web")) == 1)
-    action = manifests.action("start", "web")
-    tenant.apply({**action, "spec": {**action["spec"], "ttlSecondsAfterFinished": 1}})
-    tenant.apply({"apiVersion": "kubexen.dev/v1alpha1", "kind": "XenMigration", "metadata": {"name": "away"},
-                  "spec": {"domainName": "web"}})
-    tenant.stack.kubectl("drain", node, f"--timeout={PATIENCE:.0f}s", "--ignore-daemonsets")
-    tenant.wait("web", lambda found: is_ready(found) and found["status"].get("nodeName") == tenant.elsewhere(node))
-    tenant.cordon(node, False)
-    tenant.api.wait_gone(tenant.path("xact", "start"))
 
     # A controller that starts anew finds an anchor that it did not make, and looks whether the domain is bound to it.
     tenant.apply(manifests.domain("waits", nodeSelector={"kubernetes.io/hostname": "nowhere"}))
@@ -100,17 +82,35 @@ def live(tenant: Tenant) -> None:
     tenant.stack.start_controller()
     until(lambda: stranger not in [pod["metadata"]["uid"] for pod in tenant.anchors("waits")])
 
-    # A node that falls silent: is its agent, too?
-    node = tenant.get("web")["status"]["nodeName"]
+    # A node falls silent: is its agent, too?
     tenant.host(node).kill_agent()
     tenant.stack.cluster.stop_heartbeat(node)
     tenant.wait_reason("web", "NodeLost")
     tenant.stack.cluster.resume_heartbeat(node)
     tenant.host(node).restart_agent()
     tenant.wait_reason("web", "Running")
+
+    for _ in range(2):  # the second time, the same Events are counted
+        domid = tenant.get("web")["status"]["domid"]
+        with xl(tenant.host(node)) as sim:
+            sim.xl_destroy(tenant.xl_name("web"))
+        tenant.wait_restarted("web", domid)
+        anchor = tenant.anchor("web")["metadata"]
+        tenant.api.patch(f"/api/v1/namespaces/{tenant.namespace}/pods/{anchor['name']}", {"metadata": {"finalizers": None}})
+        tenant.kubectl("delete", "pod", anchor["name"], "--force", "--grace-period=0")
+        tenant.wait("web", lambda found, old=anchor["uid"]: found["status"].get("anchorUID") not in (None, old) and is_ready(found))
+        until(lambda: len(tenant.anchors("web")) == 1)
+
+    action = manifests.action("start", "web")
+    tenant.apply({**action, "spec": {**action["spec"], "ttlSecondsAfterFinished": 1}})
+    tenant.apply({"apiVersion": "kubexen.dev/v1alpha1", "kind": "XenMigration", "metadata": {"name": "away"},
+                  "spec": {"domainName": "web"}})
+    tenant.stack.kubectl("drain", node, f"--timeout={PATIENCE:.0f}s", "--ignore-daemonsets")
+    tenant.wait("web", lambda found: is_ready(found) and found["status"].get("nodeName") == tenant.elsewhere(node))
+    tenant.cordon(node, False)
+    tenant.api.wait_gone(tenant.path("xact", "start"))
     tenant.delete("xd", "web", "waits")
     tenant.delete("xdisk", "data")
-
     for event, account in (("AnchorLost", CONTROLLER), ("DestroyedByHand", AGENT)):
         seen = tenant.wait_series("web", event, COUNTED_AFTER + PATIENCE)
         assert seen["reportingController"] == account
