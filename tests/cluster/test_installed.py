@@ -1,4 +1,4 @@
-"""What `helm test` runs, with the rights of its account: it finds a whole installation good, and names what is missing of a broken one."""
+"""What `helm test` runs, with the rights of its account: it finds a whole installation good, and names what a broken one lacks."""
 
 from __future__ import annotations
 

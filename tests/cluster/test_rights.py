@@ -190,7 +190,8 @@ def test_an_agent_says_nothing_in_a_persons_or_another_hosts_name(tenant: Tenant
     boot = tenant.api.get(own.host)["status"]["bootID"]
     refused(lambda: patch(api, own.host, {"spec": {"fencedBootID": boot}}), "a person's word")
     refused(lambda: patch(api, f"{own.host}/status", {"status": {"nodeName": XEN2}}), "may not say that its host is another")
-    refused(lambda: create(api, f"/apis/events.k8s.io/v1/namespaces/{own.namespace}/events", event(XEN2, own)), "in the name of another")
+    events = f"/apis/events.k8s.io/v1/namespaces/{own.namespace}/events"
+    refused(lambda: create(api, events, event(XEN2, own)), "in the name of another")
 
 
 def test_an_agent_takes_a_disk_that_is_nobodys_and_none_of_another_nodes(tenant: Tenant, targets: dict[str, Target]) -> None:

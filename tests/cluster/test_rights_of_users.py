@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hack.cluster import KubectlError
-from hack.cluster.api import Api, ApiError, Object
+from hack.cluster.api import Api, Object
 from kubexen.api.names import ANCHOR_FINALIZER, API_VERSION, DOMAIN_LABEL
 from tests.cluster import manifests
-from tests.cluster.rights import create, patch, refused, user
+from tests.cluster.rights import create, patch, refused, succeeds, user
 from tests.cluster.tenant import KUBEXEN, Tenant, condition, is_ready, until
 
 POLICY = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/kubexen-anchor"
@@ -148,7 +148,8 @@ def test_an_editor_makes_no_pod_that_looks_like_an_anchor(tenant: Tenant) -> Non
     # step by step
     api.create(pods(tenant), pod(tenant))
     patch(api, pods(tenant, "mine"), {"metadata": {"labels": {"app": "mine"}}})
-    refused(lambda: patch(api, pods(tenant, "mine"), {"metadata": {"labels": {DOMAIN_LABEL: "web"}}}), "by Kubexen's controller only")
+    labelled = {"metadata": {"labels": {DOMAIN_LABEL: "web"}}}
+    refused(lambda: patch(api, pods(tenant, "mine"), labelled), "by Kubexen's controller only")
     # by a controller of Kubernetes' own, which makes pods from his template
     template = {"metadata": {"labels": {"app": "a", DOMAIN_LABEL: "web"}}, "spec": pod(tenant)["spec"]}
     api.create(f"/apis/apps/v1/namespaces/{tenant.namespace}/replicasets", {
@@ -166,7 +167,8 @@ def test_an_editor_does_not_make_an_anchor_another_ones(tenant: Tenant) -> None:
     for what, metadata in changes("web", anchor["ownerReferences"][0]["uid"]).items():
         refused(lambda metadata=metadata: patch(api, path, {"metadata": metadata}), "Kubexen's controller"), what
     refused(lambda: patch(api, f"{path}/status", {"status": {"phase": "Failed"}}), RIGHTS)
-    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": anchor["name"]}, "target": {"kind": "Node", "name": "xen2"}}
+    target = {"kind": "Node", "name": "xen2"}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": anchor["name"]}, "target": target}
     refused(lambda: create(api, f"{path}/binding", binding), RIGHTS)
 
 
@@ -176,19 +178,11 @@ def no_policy(tenant: Tenant) -> Iterator[None]:
     binding = tenant.api.get(POLICY)
     tenant.api.delete(POLICY)
     probe = pod(tenant, "probe", labels={DOMAIN_LABEL: "none"})
-    until(lambda: _succeeds(lambda: create(tenant.api, pods(tenant), probe)))
+    until(lambda: succeeds(lambda: create(tenant.api, pods(tenant), probe)))
     yield
     del binding["metadata"]["uid"], binding["metadata"]["resourceVersion"]
     tenant.api.create(POLICY.rpartition("/")[0], binding)
-    until(lambda: not _succeeds(lambda: create(tenant.api, pods(tenant), probe)))
-
-
-def _succeeds(act: Callable[[], object]) -> bool:
-    try:
-        act()
-    except ApiError:
-        return False
-    return True
+    until(lambda: not succeeds(lambda: create(tenant.api, pods(tenant), probe)))
 
 
 def test_a_forged_anchor_that_got_in_places_nothing_and_is_ended(tenant: Tenant, no_policy: None) -> None:
@@ -239,6 +233,6 @@ def test_a_users_object_is_not_torn_from_its_domain_or_data(tenant: Tenant, kind
     tenant.stack.kubectl("create", "clusterrolebinding", tenant.namespace, "--clusterrole=kubexen-host-admin",
                          f"--serviceaccount={tenant.namespace}:some-admin")
     try:
-        until(lambda: _succeeds(lambda: patch(api, path, torn)))
+        until(lambda: succeeds(lambda: patch(api, path, torn)))
     finally:
         tenant.stack.kubectl("delete", "clusterrolebinding", tenant.namespace)

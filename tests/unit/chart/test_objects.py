@@ -38,7 +38,8 @@ def test_the_chart_has_no_copy_of_the_kinds() -> None:
 def test_what_holds_domains_stays_at_an_uninstall() -> None:
     for document in chart.render(values={"namespaces": {"tenants": ["shop"]}}):
         kept = KEEP.items() <= document["metadata"].get("annotations", {}).items()
-        assert kept == (document["kind"] == "CustomResourceDefinition" or document["metadata"]["name"] == "shop"), document["metadata"]
+        holds = document["kind"] == "CustomResourceDefinition" or document["metadata"]["name"] == "shop"
+        assert kept == holds, document["metadata"]
 
 
 def test_a_packed_chart_has_all_of_it(tmp_path: Path, documents: list[Document]) -> None:
@@ -66,7 +67,8 @@ def test_two_controllers_of_which_one_may_be_away(documents: list[Document], fin
 
 def test_defaults_of_the_programs_and_of_the_chart_are_the_same(documents: list[Document], find: Find) -> None:
     assert AGENT_NAMESPACE in [d["metadata"]["name"] for d in documents if d["kind"] == "Namespace"]
-    args = find(documents, "Deployment", "kubexen-controller", SYSTEM_NAMESPACE)["spec"]["template"]["spec"]["containers"][0]["args"]
+    controller = find(documents, "Deployment", "kubexen-controller", SYSTEM_NAMESPACE)
+    args = controller["spec"]["template"]["spec"]["containers"][0]["args"]
     assert {f"--anchor-image={IMAGE}", f"--vcpus-per-cpu={VCPUS_PER_CPU}"} <= set(args)
 
 

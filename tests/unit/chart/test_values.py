@@ -91,7 +91,8 @@ def test_values_reach_their_place(find: Find) -> None:
         "agent": {"driver": "test:///default", "poolDirectories": ["/srv/a", "/mnt/b"], "healthPort": 5000},
     })  # fmt: skip
     controller = find(documents, "Deployment", "kubexen-controller", "xen")
-    assert {"--agent-namespace=xen-agents", "--namespace=xen", "--vcpus-per-cpu=3", "--log-level=debug"} <= set(arguments(controller))
+    args = arguments(controller)
+    assert {"--agent-namespace=xen-agents", "--namespace=xen", "--vcpus-per-cpu=3", "--log-level=debug"} <= set(args)
     assert f"--anchor-image=registry.example.com/pause@sha256:{'a' * 64}" in arguments(controller)
     pod = controller["spec"]["template"]["spec"]
     assert (pod["containers"][0]["image"], pod["containers"][0]["imagePullPolicy"]) == ("registry.example.com/kubexen:7", "Always")
