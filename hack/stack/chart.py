@@ -27,19 +27,21 @@ class ChartError(RuntimeError):
 
 def render(namespace: str = "kubexen-system", values: Document | None = None, *, chart: Path = CHART) -> list[Document]:
     """Every object of the chart, in the order in which helm makes them."""
-    text = _helm("template", "kubexen", str(chart), "--namespace", namespace, "--values", "-", input=json.dumps(values or {}))
+    text = helm("template", "kubexen", str(chart), "--namespace", namespace, "--values", "-", input=json.dumps(values or {}))
     return [document for document in yaml.safe_load_all(text) if document]
 
 
 def package(folder: Path) -> Path:
     """The chart as one file, made in this folder."""
-    _helm("package", str(CHART), "--destination", str(folder))
+    helm("package", str(CHART), "--destination", str(folder))
     (packed,) = folder.glob("kubexen-*.tgz")
     return packed
 
 
-def _helm(*arguments: str, input: str | None = None) -> str:
-    done = subprocess.run([str(binary("helm")), *arguments], input=input, capture_output=True, text=True)
+def helm(*arguments: str, input: str | None = None, kubeconfig: Path | None = None) -> str:
+    """Helm's output; ChartError with its words where it fails."""
+    given = ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
+    done = subprocess.run([str(binary("helm")), *arguments, *given], input=input, capture_output=True, text=True)
     if done.returncode != 0:
         raise ChartError(done.stderr.strip())
     return done.stdout
