@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic.alias_generators import to_camel
 
 from hack.stack import chart
 from hack.stack.chart import Document
 from kubexen.agent.main import main as agent_main
 from kubexen.api.crdgen import render as crds
+from kubexen.api.domainstatus import CONTROLLER_FIELDS, XenDomainStatus
 from kubexen.api.names import AGENT_NAMESPACE, SCHEDULER_NAME, SYSTEM_NAMESPACE
+from kubexen.controller import disks
 from kubexen.controller.main import main as controller_main
-from kubexen.plan.anchor import IMAGE
+from kubexen.plan import placement
 from kubexen.plan.capacity import VCPUS_PER_CPU
 from tests.unit.chart.conftest import Find
 
@@ -69,7 +73,8 @@ def test_defaults_of_the_programs_and_of_the_chart_are_the_same(documents: list[
     assert AGENT_NAMESPACE in [d["metadata"]["name"] for d in documents if d["kind"] == "Namespace"]
     controller = find(documents, "Deployment", "kubexen-controller", SYSTEM_NAMESPACE)
     args = controller["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert {f"--anchor-image={IMAGE}", f"--vcpus-per-cpu={VCPUS_PER_CPU}"} <= set(args)
+    assert f"--vcpus-per-cpu={VCPUS_PER_CPU}" in args
+    assert f"--anchor-image={controller['spec']['template']['spec']['containers'][0]['image']}" in args, "the image is an anchor by itself"
 
 
 @pytest.mark.parametrize("kind, name, program", [
@@ -123,3 +128,16 @@ def test_no_account_of_kubexens_has_a_right_to_secrets_or_to_everything(document
         for rule in role["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
             assert not {"secrets", "serviceaccounts/token", "pods/exec", "roles", "clusterroles"} & set(rule["resources"])
+
+
+def test_the_policies_know_every_field_and_condition_that_is_not_an_agents(documents: list[Document], find: Find) -> None:
+    def expressions(name: str) -> str:
+        policy = find(documents, "ValidatingAdmissionPolicy", name)
+        return " ".join(validation["expression"] for validation in policy["spec"]["validations"])
+
+    fields, conditions = re.findall(r"\[([^\]]+)\]\s*\.all\(", expressions("kubexen-agent-domain"))
+    aliases = {XenDomainStatus.model_fields[name].alias or to_camel(name) for name in CONTROLLER_FIELDS}
+    assert set(re.findall(r"'(\w+)'", fields)) == aliases
+    assert set(re.findall(r"'(\w+)'", conditions)) == {str(type_) for type_ in placement.CONDITIONS}
+    (conditions,) = re.findall(r"\[([^\]]+)\]\s*\.all\(", expressions("kubexen-agent-disk"))
+    assert set(re.findall(r"'(\w+)'", conditions)) == {str(type_) for type_ in disks.CONDITIONS}

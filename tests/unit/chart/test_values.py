@@ -64,7 +64,7 @@ def test_the_schema_knows_every_value_that_is_shipped_and_no_other() -> None:
     def keys(values: Any, schema: Document) -> None:
         schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
         if isinstance(values, dict) and "properties" in schema:
-            optional = {"digest", "cpu", "ephemeral-storage"}
+            optional = {"digest", "repository", "tag", "pullPolicy", "cpu", "ephemeral-storage"}
             assert values.keys() <= schema["properties"].keys()
             assert schema["properties"].keys() - values.keys() <= optional
             for name, value in values.items():
