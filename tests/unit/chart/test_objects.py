@@ -74,7 +74,8 @@ def test_defaults_of_the_programs_and_of_the_chart_are_the_same(documents: list[
     controller = find(documents, "Deployment", "kubexen-controller", SYSTEM_NAMESPACE)
     args = controller["spec"]["template"]["spec"]["containers"][0]["args"]
     assert f"--vcpus-per-cpu={VCPUS_PER_CPU}" in args
-    assert f"--anchor-image={controller['spec']['template']['spec']['containers'][0]['image']}" in args, "the image is an anchor by itself"
+    image = controller["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert f"--anchor-image={image}" in args, "the image is an anchor by itself"
 
 
 @pytest.mark.parametrize("kind, name, program", [
