@@ -25,9 +25,14 @@ class ChartError(RuntimeError):
     """Helm refused the chart or its values; the message is what it said."""
 
 
-def render(namespace: str = "kubexen-system", values: Document | None = None, *, chart: Path = CHART) -> list[Document]:
-    """Every object of the chart, in the order in which helm makes them."""
-    text = helm("template", "kubexen", str(chart), "--namespace", namespace, "--values", "-", input=json.dumps(values or {}))
+def render(
+    namespace: str = "kubexen-system", values: Document | None = None, *, chart: Path = CHART, kubernetes: str | None = None
+) -> list[Document]:
+    """Every object of the chart, in the order in which helm makes them; `kubernetes`: for a cluster of this version."""
+    version = ["--kube-version", kubernetes] if kubernetes else []
+    text = helm(
+        "template", "kubexen", str(chart), "--namespace", namespace, *version, "--values", "-", input=json.dumps(values or {})
+    )
     return [document for document in yaml.safe_load_all(text) if document]
 
 

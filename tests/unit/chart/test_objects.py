@@ -124,6 +124,18 @@ def test_every_policy_is_bound_and_fails_closed(documents: list[Document], find:
         assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
 
 
+@pytest.mark.parametrize("version, count", [("1.32.0", 0), ("1.36.3", 2)])
+def test_finalizers_are_set_at_creation_where_kubernetes_can(version: str, count: int) -> None:
+    documents = chart.render(kubernetes=version)
+    assert sum(d["kind"] == "MutatingAdmissionPolicy" for d in documents) == count
+    assert sum(d["kind"] == "MutatingAdmissionPolicyBinding" for d in documents) == count
+
+
+def test_an_older_kubernetes_is_refused() -> None:
+    with pytest.raises(chart.ChartError, match=r"requires kubeVersion: >=1\.32"):
+        chart.render(kubernetes="1.31.9")
+
+
 def test_no_account_of_kubexens_has_a_right_to_secrets_or_to_everything(documents: list[Document]) -> None:
     for role in (d for d in documents if d["kind"] in ("Role", "ClusterRole")):
         for rule in role["rules"]:
