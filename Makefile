@@ -41,7 +41,8 @@ env: $(VENV)/.ready ## shell settings for it: eval "$$(make -s env)"
 test: test-unit test-contract test-cluster test-xen ## all tests
 	@echo "all levels passed"
 
-test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts: no cluster, no root
+test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts, the chart: no cluster, no root
+	@$(PYTHON) -m hack.tools.build helm >/dev/null
 	@hack/level unit $(PYTHON) -m pytest tests/unit
 
 test-contract: $(VENV)/.ready $(LIBVIRT_VENV) ## the drivers' one suite, on the simulator and on libvirt's test driver

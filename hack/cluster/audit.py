@@ -33,6 +33,8 @@ class Request:
     namespace: str
     name: str
     code: int
+    allowed: bool  # by the authorizer; what admission refuses was allowed first
+    message: str  # the words of a refusal
     user_agent: str
     received: str  # RFC 3339, microseconds
     uri: str
@@ -71,6 +73,8 @@ def _request(event: dict) -> Request:  # type: ignore[type-arg]
         namespace=target.get("namespace", ""),
         name=target.get("name", ""),
         code=event.get("responseStatus", {}).get("code", 0),
+        allowed=event.get("annotations", {}).get("authorization.k8s.io/decision") != "forbid",
+        message=event.get("responseStatus", {}).get("message", ""),
         user_agent=event.get("userAgent", ""),
         received=event["requestReceivedTimestamp"],
         uri=event["requestURI"],

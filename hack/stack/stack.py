@@ -12,10 +12,14 @@ from typing import Any
 
 from hack.cluster.cluster import Cluster, KubectlError
 from hack.cluster.process import Process
+from hack.stack import chart
 from hack.stack.hosts import ROOT, SimulatedHost, XenLabHost
 from hack.xenlab.lab import Lab
 
-NAMESPACE = "kubexen-system"
+NAMESPACE, AGENTS = "kubexen-system", "kubexen-agents"
+"""Where the chart puts the controller, and the agents."""
+CONTROLLER, AGENT = "kubexen-controller", "kubexen-agent"
+"""Their ServiceAccounts there."""
 WAIT = 240.0
 """Seconds that anything may take on a host whose CPU is emulated."""
 
@@ -67,10 +71,16 @@ class Stack:
         shutil.rmtree(self.state, ignore_errors=True)
 
     def start_controller(self) -> None:
+        config = self.state / "controller.kubeconfig"
+        config.touch(mode=0o600)
+        config.write_text(self._kubeconfig(self.cluster.service_account_token(NAMESPACE, CONTROLLER)))
         self.controller.start(
-            [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(self.cluster.kubeconfig)],
+            [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config)],
             {"PYTHONPATH": str(ROOT / "operator")},
         )
+
+    def _kubeconfig(self, token: str, server: str = "127.0.0.1") -> str:
+        return self.cluster.kubeconfig_for(token, server_host=server)
 
     def _start_lab(self, survive: bool) -> None:
         if self.lab is not None:
@@ -78,10 +88,10 @@ class Stack:
             self.lab.wait()
 
     def _install(self) -> None:
-        self.kubectl("apply", "-f", str(ROOT / "crds"), "-f", str(ROOT / "charts/kubexen/files/admission.yaml"))
+        """The chart, but its workloads: no kubelet would run them."""
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        self.apply(namespace, *chart.without_workloads(chart.render(NAMESPACE)))
         self.cluster.wait_served()
-        manifest = self.kubectl("create", "namespace", NAMESPACE, "--dry-run=client", "-o", "yaml")
-        self.kubectl("apply", "-f", "-", input=manifest)
 
     def _hosts(self) -> list[SimulatedHost] | list[XenLabHost]:
         if self.lab is not None:
@@ -94,7 +104,12 @@ class Stack:
 
     def _start_host(self, host: SimulatedHost | XenLabHost) -> None:
         self.cluster.add_node(host.name, labels={"kubexen.dev/xen": "true"})
-        host.start_agent(self.cluster.kubeconfig_for(self.cluster.admin_token, server_host=host.api_server))
+        self.start_agent(host)
+
+    def start_agent(self, host: SimulatedHost | XenLabHost) -> None:
+        """With a token that is bound to the host's Node, as a DaemonSet pod's: it ends with that very Node."""
+        token = self.cluster.service_account_token(AGENTS, AGENT, node=host.name)
+        host.start_agent(self._kubeconfig(token, host.api_server))
 
     # --- its use
 

@@ -116,6 +116,14 @@ class Tenant:
             seen.add(event["reason"])
         raise TimeoutError(f"{name} has no Event {reason}, but {sorted(seen)}")
 
+    def wait_series(self, name: str, reason: str, seconds: float) -> Object:
+        """Until an Event of this reason was told more than once: as one object with a count."""
+        events = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
+        for _, event in self.api.watch(events, seconds, fieldSelector=f"regarding.name={name},reason={reason}"):
+            if event.get("series"):
+                return event
+        raise TimeoutError(f"no Event {reason} of {name} was told twice")
+
     def events(self, name: str, reason: str) -> list[Object]:
         found = self.api.get(
             f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events",

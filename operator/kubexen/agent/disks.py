@@ -49,8 +49,11 @@ class Disks:
 
     async def _check(self, entry: ResolvedDisk, refs: References) -> Path | None:
         disk = entry.disk
-        if not entry.pool.spec.shared and disk.status.node_name not in (None, self._node):
-            raise Problem(Reason.WAITING_FOR_NODE, f"XenDisk {disk.metadata.name!r} is on node {disk.status.node_name}")
+        if disk.status.node_name not in (None, self._node):
+            if not entry.pool.spec.shared:
+                raise Problem(Reason.WAITING_FOR_NODE, f"XenDisk {disk.metadata.name!r} is on node {disk.status.node_name}")
+            raise Problem(Reason.WAITING_FOR_DISK, f"XenDisk {disk.metadata.name!r} is node {disk.status.node_name}'s until the "
+                          "controller hands it over", retry_after=0.5)
         if disk.status.data is DiskData.PRESENT and self._storage.size(entry.path) is None:
             raise Problem(
                 "DiskLost", f"XenDisk {disk.metadata.name!r}: its data is not in pool {disk.spec.pool!r} on this host; "

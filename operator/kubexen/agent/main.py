@@ -25,11 +25,13 @@ from kubexen.agent.storage.directory import Directory
 from kubexen.agent.storage.kubelet import FOLDER, Kubelet
 from kubexen.agent.xenhost import HostReporter
 from kubexen.api.base import InvalidObject
+from kubexen.api.names import AGENT_NAMESPACE
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.drivers import connect
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.port import DomainState, Hypervisor
+from kubexen.kube import health
 from kubexen.kube.client import Api
 from kubexen.kube.events import EventRecorder
 from kubexen.kube.kinds import XENDISKS, XENDOMAINS, XENNETWORKS, XENSTORAGEPOOLS
@@ -52,12 +54,13 @@ def main() -> None:
     parser.add_argument("--etc", type=Path, help="where it sees the host's /etc, to check how it is set up (default: ROOT/etc)")
     parser.add_argument("--kubelet-root", default=FOLDER, help="the kubelet's --root-dir on this host")
     parser.add_argument("--kubeconfig", help="default: $KUBECONFIG, or the pod's own account")
-    parser.add_argument("--namespace", default="kubexen-system", help="where Leases are kept")
+    parser.add_argument("--namespace", default=AGENT_NAMESPACE, help="where Leases are kept")
     parser.add_argument("--full-look", type=float, default=30.0, help="seconds between two looks at every domain")
-    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--health", metavar="HOST:PORT", help="answer /livez and /readyz here (default: nowhere)")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     arguments = parser.parse_args()
     logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     asyncio.run(_main(arguments))
 
@@ -166,6 +169,13 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
         logger.info("%s: %d domains here, %d bound", node, len(host.domains), len(domain_store.store))
         await queue.run(domains.reconcile, WORKERS)
 
+    def not_ready() -> list[str]:
+        """That it lives is all that a restart could mend: neither the API server nor the hypervisor comes back by one."""
+        stores = {"xendomains": domain_store, "xendisks": disk_store, "xenstoragepools": pool_store,
+                  "xennetworks": network_store}
+        wrong = [f"{kind}: not listed yet" for kind, store in stores.items() if not store.synced.is_set()]
+        return wrong if host.looked.is_set() else [*wrong, f"the hypervisor was not seen yet: {host.error or 'no answer'}"]
+
     try:
         async with asyncio.TaskGroup() as group:
             for store in (domain_store, disk_store, pool_store, network_store):
@@ -174,6 +184,8 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
             for part in (lease.run(), events.run(), report(), host.watch(changed), look_at_all(), work(),
                          disk_queue.run(reconcile_disk, 1)):
                 group.create_task(part)
+            if arguments.health:
+                group.create_task(health.serve(arguments.health, alive=list, ready=not_ready))
     finally:
         host.close()
 

@@ -135,7 +135,8 @@ def crd(kind: type[Resource]) -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": info.crd_name},
+        # Without the definition its objects are gone, and with them every domain's: `helm uninstall` leaves it.
+        "metadata": {"name": info.crd_name, "annotations": {"helm.sh/resource-policy": "keep"}},
         "spec": {
             "group": GROUP,
             "names": {

@@ -27,3 +27,8 @@ SCHEDULER_NAME = "kubexen-scheduler"
 CONTROLLER_MANAGER = "kubexen-controller"
 AGENT_MANAGER = "kubexen-agent"
 """Field managers of server-side apply. All agents share one, so that a domain that moves keeps its owner."""
+
+SYSTEM_NAMESPACE = "kubexen-system"
+AGENT_NAMESPACE = "kubexen-agents"
+"""Where the controller runs and elects its leader; where the agents run and keep a Lease each. Two, for an agent needs a
+namespace that admits privileged pods, and nothing else should be in one."""

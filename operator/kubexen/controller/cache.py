@@ -40,6 +40,7 @@ class Cache:
         self._by_disk: dict[str, set[str]] = {}
         self._by_claim: dict[str, set[str]] = {}
         self._anchors: dict[str, set[str]] = {}  # domain key -> pod keys
+        self._made: set[str] = set()  # uids of pods that this process made
         self._orphans: dict[str, set[str]] = {}  # domain uid -> hosts
         self._starts: dict[str, set[str]] = {}  # domain key -> XenActions Start that run
         self._held: dict[str, set[str]] = {}  # domain uid -> disks
@@ -77,8 +78,15 @@ class Cache:
         if old is None or old["metadata"]["uid"] != obj["metadata"]["uid"]:
             return
         del self._objects[res.plural][key]
+        self._made.discard(old["metadata"]["uid"])
         self._index(res, key, old, None)
         self._tell(res, key, old, None)
+
+    def made(self, pod: Object) -> None:
+        """Take a pod that this process has made; it may have been heard of before, and told as nobody's."""
+        self._made.add(pod["metadata"]["uid"])
+        self.put(PODS, pod)
+        self._tell(PODS, key_of(pod), None, self.get(PODS, key_of(pod)))
 
     def replace(self, res: Resource, objects: list[Object], version: str) -> None:
         """Take a whole list: what is not in it, and is not younger than it, is gone."""
@@ -162,9 +170,22 @@ class Cache:
         return [(owner["name"], owner["uid"]) for pod in pods if pod for owner in _owners(pod)]
 
     def anchors(self, domain: XenDomain) -> list[Anchor]:
-        """The pods that are the domain's anchors: labelled, and owned by this very object."""
+        """The domain's anchors: pods that this process made, or whose uid the domain's status has recorded."""
+        return [observe(pod) for pod in self._look_like_anchors(domain) if self._known(pod, domain)]
+
+    def strangers(self, domain: XenDomain) -> list[Anchor]:
+        """Pods that look like the domain's anchors and are none: made by who knows whom, or by a controller that ended before
+        it could bind the domain to them."""
+        return [observe(pod) for pod in self._look_like_anchors(domain) if not self._known(pod, domain)]
+
+    def _look_like_anchors(self, domain: XenDomain) -> list[Object]:
+        """Labelled, and owned by this very object: whoever may make pods in the namespace can make such a one."""
         pods = (self.get(PODS, key) for key in self._anchors.get(domain.key, ()))
-        return [observe(pod) for pod in pods if pod and is_owned(pod, domain.metadata.uid)]
+        return [pod for pod in pods if pod and is_owned(pod, domain.metadata.uid)]
+
+    def _known(self, pod: Object, domain: XenDomain) -> bool:
+        uid = pod["metadata"]["uid"]
+        return uid in self._made or uid == domain.status.anchor_uid
 
     def abandoned(self, key: str) -> list[tuple[Anchor, str]]:
         """The anchors under the name of a domain that is not known, each with its owner's uid."""

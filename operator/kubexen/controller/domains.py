@@ -20,7 +20,7 @@ from kubexen.controller.nodes import largest, node_state
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from kubexen.kube.events import EventRecorder
-from kubexen.kube.kinds import XENDISKS, XENDOMAINS
+from kubexen.kube.kinds import XENDISKS, XENDOMAINS, XENSTORAGEPOOLS
 from kubexen.kube.resources import NAMESPACES, PODS, Object
 from kubexen.plan import placement
 from kubexen.plan.addresses import assign
@@ -75,12 +75,14 @@ class DomainReconciler:
             if not domain.status.node_name:
                 # Before it can be bound, and in this one worker: no agent can be taking the disk meanwhile.
                 await self._release_disks(domain, {disk.disk for disk in domain.spec.disks})
+            await self._hand_over_disks(domain, (plan.status or domain.status).node_name)
             if plan.status is not None:
                 await self._write(domain, plan)
             for event in plan.events:
                 self._events.event(_reference(domain), "Warning" if event.warning else "Normal",
                                    event.reason, event.message)
             waits = [plan.requeue_after, *[await self._execute(domain, step) for step in plan.steps]]
+            await self._end_strangers(domain)
         except (Conflict, NotFound):
             await self._refresh(domain)
             return 0.05
@@ -180,7 +182,7 @@ class DomainReconciler:
             return REFUSED_AGAIN if told else 0.0  # at once, to tell the user
         self._created[domain.key] = (time.monotonic(), count + 1)
         self._refused.pop(domain.key, None)
-        self._cache.put(PODS, pod)
+        self._cache.made(pod)
         return None
 
     async def _end(self, namespace: str, name: str, uid: str) -> None:
@@ -201,6 +203,16 @@ class DomainReconciler:
     def _fenced(self, pod: str) -> bool:
         node = (self._cache.get(PODS, pod) or {}).get("spec", {}).get("nodeName")
         return bool(node) and node_state(self._cache, node).fenced
+    async def _end_strangers(self, domain: XenDomain) -> None:
+        """Pods that look like anchors and are none hold a place at most. Another controller may just have bound the domain to
+        one of them, so the object is read afresh first."""
+        strangers = self._cache.strangers(domain)
+        if not strangers:
+            return
+        self._cache.put(XENDOMAINS, await self._api.get(XENDOMAINS, domain.metadata.name, domain.metadata.namespace))
+        for stranger in self._cache.strangers(self._cache.domain(domain.key) or domain):
+            logger.info("%s: ending pod %s, which is none of its anchors", domain.key, stranger.name)
+            await self._end(domain.metadata.namespace, stranger.name, stranger.uid)
 
     async def _abandoned(self, key: str) -> float | None:
         """Anchors whose domain's object was torn away: each stays while a host runs that domain, as an orphan."""
@@ -251,6 +263,30 @@ class DomainReconciler:
             patch = {"metadata": {"resourceVersion": disk["metadata"]["resourceVersion"]}, "status": {"usedBy": None}}
             answer = await self._api.merge(XENDISKS, name, patch, namespace, subresource="status")
             self._cache.put(XENDISKS, answer)
+
+    async def _hand_over_disks(self, domain: XenDomain, node: str | None) -> None:
+        """Give the node the disks of shared pools that the domain is to use there. An agent takes a disk only from no node or
+        from its own: it cannot tell whether another one still writes to it, and a policy refuses it."""
+        for name in {disk.disk for disk in domain.spec.disks if disk.disk} if node else ():
+            key = f"{domain.metadata.namespace}/{name}"
+            disk = self._cache.get(XENDISKS, key) or {}
+            status: Object = disk.get("status", {})
+            if status.get("nodeName") in (None, node) or not self._is_shared(disk) or not self._may_take(domain, key, status):
+                continue
+            patch = {"metadata": {"resourceVersion": disk["metadata"]["resourceVersion"]}, "status": {"nodeName": node}}
+            answer = await self._api.merge(XENDISKS, name, patch, domain.metadata.namespace, subresource="status")
+            self._cache.put(XENDISKS, answer)
+
+    def _may_take(self, domain: XenDomain, key: str, status: Object) -> bool:
+        """It is this domain's; of those on a node that would all like a free one, one gets it."""
+        if (user := status.get("usedBy")) is not None:
+            return bool(user["uid"] == domain.metadata.uid)
+        bound = (k for k in self._cache.domains_of_disk(key) if (d := self._cache.domain(k)) and d.status.node_name)
+        return domain.key == min((domain.key, *bound))
+
+    def _is_shared(self, disk: Object) -> bool:
+        pool = self._cache.get(XENSTORAGEPOOLS, disk["spec"]["pool"])
+        return pool is not None and bool(pool["spec"].get("shared"))
 
     async def _unreadable(self, key: str, error: InvalidObject) -> float | None:
         """The API server took an object (under an older CRD) that this version cannot read: say so, and let it be deleted."""

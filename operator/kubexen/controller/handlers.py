@@ -12,6 +12,7 @@ import kopf
 
 from kubexen.api.names import DOMAIN_LABEL
 from kubexen.controller.cache import Cache
+from kubexen.controller.watches import Watches
 from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENMIGRATIONS, XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.resources import NAMESPACES, NODES, PODS, Resource
 
@@ -32,13 +33,16 @@ WATCHED: tuple[Resource, ...] = (
 SELECTORS = {PODS: DOMAIN_LABEL}
 """Label selectors; kinds that are not named are watched whole."""
 
+WATCH_SECONDS = 290
+"""How long a watch lasts before the server ends it and Kopf asks for the next one."""
 
-def registry(cache: Cache) -> kopf.OperatorRegistry:
+
+def registry(cache: Cache, watches: Watches) -> kopf.OperatorRegistry:
     """Handlers that feed the cache."""
     result = kopf.OperatorRegistry()
     for res in WATCHED:
         kopf.on.event(res.group, res.version, res.plural, registry=result, id=f"see-{res.plural}")(_feed(cache, res))
-    kopf.on.login(registry=result, id="kubeconfig")(_login)
+    kopf.on.login(registry=result, id="kubeconfig")(_login(watches))
     return result
 
 
@@ -53,8 +57,14 @@ def _feed(cache: Cache, res: Resource) -> Callable[..., Any]:
     return see
 
 
-def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+def _login(watches: Watches) -> Callable[..., Any]:
+    """Kopf logs in anew whenever the API server refuses its credentials: a pod's token is another one after an hour."""
+
+    async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
+        found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        return watches.session(found) if found is not None else None
+
+    return login
 
 
 class NoDiff(kopf.DiffBaseStorage):
@@ -79,7 +89,7 @@ def settings() -> kopf.OperatorSettings:
     result.scanning.disabled = True
     result.peering.standalone = True
     result.watching.chunk_size = 500
-    result.watching.server_timeout = 290
+    result.watching.server_timeout = WATCH_SECONDS
     result.watching.reconnect_backoff = 1.0
     result.watching.label_selectors["pods"] = DOMAIN_LABEL
     return result

@@ -11,7 +11,7 @@ import socket
 
 import kopf
 
-from kubexen.api.names import CONTROLLER_LEASE
+from kubexen.api.names import AGENT_NAMESPACE, CONTROLLER_LEASE, SYSTEM_NAMESPACE
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.controller import handlers
@@ -23,11 +23,14 @@ from kubexen.controller.migrations import MigrationReconciler
 from kubexen.controller.nodes import NodeReconciler
 from kubexen.controller.resources import ResourceReconciler
 from kubexen.controller.routes import Queues, Routes
+from kubexen.controller.watches import Watches
+from kubexen.kube import health
 from kubexen.kube.client import Api
 from kubexen.kube.events import EventRecorder
 from kubexen.kube.kinds import XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.lease import LeaderElection
 from kubexen.plan.anchor import IMAGE
+from kubexen.plan.capacity import VCPUS_PER_CPU
 
 logger = logging.getLogger("kubexen.controller")
 
@@ -38,15 +41,18 @@ RELIST_SECONDS = 300.0
 def main() -> None:
     parser = argparse.ArgumentParser(prog="kubexen-controller", description=__doc__)
     parser.add_argument("--kubeconfig", help="default: $KUBECONFIG, or the pod's own account")
-    parser.add_argument("--namespace", default="kubexen-system", help="where Leases are kept")
+    parser.add_argument("--namespace", default=SYSTEM_NAMESPACE, help="where the leader's Lease is kept")
+    parser.add_argument("--agent-namespace", default=AGENT_NAMESPACE, help="where agents keep theirs")
     parser.add_argument("--anchor-image", default=IMAGE)
+    parser.add_argument("--vcpus-per-cpu", type=int, default=VCPUS_PER_CPU, help="virtual CPUs that a physical one may carry")
     parser.add_argument("--leader-elect", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--health", metavar="HOST:PORT", help="answer /livez and /readyz here (default: nowhere)")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     arguments = parser.parse_args()
     if arguments.kubeconfig:
         os.environ["KUBECONFIG"] = arguments.kubeconfig
     logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     for noisy in ("kopf.objects", "kopf.activities", "kopf._core"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -59,17 +65,20 @@ async def _main(arguments: argparse.Namespace) -> None:
     assert process is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.cancel)
+    watches = Watches()
 
     async def leading() -> None:
-        await lead(api, arguments.namespace, arguments.anchor_image, process)
+        await lead(api, arguments, watches, process)
 
     api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-controller")
     identity = f"{socket.gethostname()}_{os.getpid()}"
+    election = LeaderElection(api, arguments.namespace, CONTROLLER_LEASE, identity)
+    probes = asyncio.create_task(_probes(arguments.health, watches, election))
+    probes.add_done_callback(lambda _: process.cancel())  # the port is taken
     try:
         if not arguments.leader_elect:
             await leading()
         else:
-            election = LeaderElection(api, arguments.namespace, CONTROLLER_LEASE, identity)
             await election.run(leading)
             logger.error("the lead was lost; starting anew")
     except asyncio.CancelledError:
@@ -78,7 +87,19 @@ async def _main(arguments: argparse.Namespace) -> None:
         await api.close()
 
 
-async def lead(api: Api, namespace: str, image: str, process: asyncio.Task[None]) -> None:
+async def _probes(address: str | None, watches: Watches, election: LeaderElection) -> None:
+    """Alive: every watch is. Ready: the API server answers this process, be it the leader or the one that waits."""
+
+    def ready() -> list[str]:
+        return watches.silent() or election.out_of_touch()
+
+    if address is None:
+        await asyncio.Event().wait()
+    else:
+        await health.serve(address, alive=watches.silent, ready=ready)
+
+
+async def lead(api: Api, arguments: argparse.Namespace, watches: Watches, process: asyncio.Task[None]) -> None:
     """All that the one active controller does, until it is cancelled. Raises when any part of it ends."""
     cache = Cache()
     events = EventRecorder(api, "kubexen-controller", socket.gethostname())
@@ -87,12 +108,13 @@ async def lead(api: Api, namespace: str, image: str, process: asyncio.Task[None]
     await relist(api, cache)
     cache.subscribe(routes.changed)
     routes.everything()
-    domains = DomainReconciler(api, cache, events, image=image)
-    nodes = NodeReconciler(api, cache, namespace=namespace, on_domain=queues.domains.add)
+    domains = DomainReconciler(api, cache, events, image=arguments.anchor_image)
+    nodes = NodeReconciler(api, cache, namespace=arguments.agent_namespace, vcpus_per_cpu=arguments.vcpus_per_cpu,
+                           on_domain=queues.domains.add)
     actions = ActionReconciler(api, cache, on_domain=queues.domains.add)
     logger.info("leading: %d domains", len(queues.domains))
     async with asyncio.TaskGroup() as group:
-        group.create_task(_watch(cache, process))
+        group.create_task(_watch(cache, watches, process))
         group.create_task(_relist_for_ever(api, cache))
         group.create_task(events.run())
         group.create_task(queues.domains.run(domains.reconcile, workers=16))
@@ -106,9 +128,10 @@ async def lead(api: Api, namespace: str, image: str, process: asyncio.Task[None]
         group.create_task(queues.networks.run(networks.reconcile, workers=1))
 
 
-async def _watch(cache: Cache, process: asyncio.Task[None]) -> None:
+async def _watch(cache: Cache, watches: Watches, process: asyncio.Task[None]) -> None:
     """Kopf catches SIGTERM and SIGINT itself: when it ends, so does the process."""
-    await kopf.operator(registry=handlers.registry(cache), settings=handlers.settings(), clusterwide=True)
+    watches.expect(handlers.WATCHED, handlers.WATCH_SECONDS)
+    await kopf.operator(registry=handlers.registry(cache, watches), settings=handlers.settings(), clusterwide=True)
     process.cancel()
 
 

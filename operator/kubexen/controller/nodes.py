@@ -28,9 +28,11 @@ CLOCK_SKEW = 5.0
 
 class NodeReconciler:
     def __init__(
-        self, api: Api, cache: Cache, *, namespace: str, on_domain: Callable[[str], None]
+        self, api: Api, cache: Cache, *, namespace: str, vcpus_per_cpu: int, on_domain: Callable[[str], None]
     ) -> None:
+        """`namespace`: the one where agents keep their Leases."""
         self._api, self._cache, self._namespace, self._on_domain = api, cache, namespace, on_domain
+        self._vcpus_per_cpu = vcpus_per_cpu
 
     async def reconcile(self, name: str) -> float | None:
         node = self._cache.get(NODES, name)
@@ -55,7 +57,7 @@ class NodeReconciler:
             if domain is not None:
                 counted = sum(1 for a in self._cache.anchors(domain) if a.counted and a.node == name)
                 held.append(Held(*request(domain.status.reserved or reservation(domain)), counted))
-        wanted = capacity(self._cache.host(name), held)
+        wanted = capacity(self._cache.host(name), held, self._vcpus_per_cpu)
         status = node.get("status", {})
         current = [_amounts(status.get(part, {})) for part in ("capacity", "allocatable")]
         if current != [wanted, wanted]:

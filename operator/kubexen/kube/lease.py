@@ -115,10 +115,18 @@ class LeaderElection:
         self._observed: tuple[object, object] = (None, None)
         self._observed_at = float("-inf")
         self._until = float("-inf")
+        self._in_touch = float("-inf")
 
     @property
     def leading(self) -> bool:
         return _now() < self._until
+
+    def out_of_touch(self) -> list[str]:
+        """A check for `kube.health`: whether the Lease could not be read or written lately, so that this process could
+        neither keep nor take the lead.
+        """
+        silent = _now() - self._in_touch
+        return [f"lease {self._name}: the API server did not answer for {silent:.0f} s"] if silent > self._duration else []
 
     async def run(
         self, on_started: Callable[[], Awaitable[None]], on_stopped: Callable[[], None] | None = None
@@ -190,6 +198,7 @@ class LeaderElection:
         }
         try:
             lease = self._lease or await self._api.get(LEASES, self._name, self._namespace)
+            self._in_touch = started
             held = lease.get("spec") or {}
             holder = held.get("holderIdentity")
             if holder != self._identity:
@@ -211,6 +220,7 @@ class LeaderElection:
             self._lease = None  # somebody else wrote: read it in the next try, which says who holds it
             raise
         self._until = started + self._renew_deadline
+        self._in_touch = started
         return True
 
     def _expired(self, held: Object) -> bool:

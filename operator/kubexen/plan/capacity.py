@@ -15,7 +15,7 @@ from kubexen.api.quantity import MIB
 from kubexen.api.xenhost import XenHost
 
 VCPUS_PER_CPU = 8
-"""Virtual CPUs a physical one may carry."""
+"""Virtual CPUs a physical one may carry, where the administrator says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Held:
     anchors: int
 
 
-def capacity(host: XenHost | None, held: Iterable[Held]) -> dict[str, int]:
+def capacity(host: XenHost | None, held: Iterable[Held], vcpus_per_cpu: int = VCPUS_PER_CPU) -> dict[str, int]:
     """The two resources for Node.status.capacity; zeros where nothing is known of the host."""
     if host is None or host.status.memory is None or host.status.cpus is None:
         return {MEMORY_RESOURCE: 0, VCPUS_RESOURCE: 0}
     memory = host.status.memory.for_guests // MIB
-    vcpus = host.status.cpus.physical * VCPUS_PER_CPU
+    vcpus = host.status.cpus.physical * vcpus_per_cpu
     for domain in held:
         memory += (domain.anchors - 1) * domain.memory_mib
         vcpus += (domain.anchors - 1) * domain.vcpus
