@@ -13,6 +13,7 @@ from hack.stack import chart
 from hack.stack.stack import AGENT, AGENTS, CONTROLLER, NAMESPACE
 from tests.cluster import manifests
 from tests.cluster.tenant import PATIENCE, Tenant, is_ready, until, xl
+from tests.cluster.volumes import Kubelets, claiming
 
 TESTS = "hack.cluster"
 """The user agent of tests that ask with a borrowed token."""
@@ -105,11 +106,25 @@ def live(tenant: Tenant) -> None:
     tenant.apply({**action, "spec": {**action["spec"], "ttlSecondsAfterFinished": 1}})
     tenant.apply({"apiVersion": "kubexen.dev/v1alpha1", "kind": "XenMigration", "metadata": {"name": "away"},
                   "spec": {"domainName": "web"}})
-    tenant.stack.kubectl("drain", node, f"--timeout={PATIENCE:.0f}s", "--ignore-daemonsets")
-    tenant.wait("web", lambda found: is_ready(found) and found["status"].get("nodeName") == tenant.elsewhere(node))
-    tenant.cordon(node, False)
+    with Kubelets(tenant) as kubelets:
+        kubelets.claim("raw")
+        tenant.run(claiming("stores", "raw"), on=node)
+        tenant.stack.kubectl("drain", node, f"--timeout={PATIENCE:.0f}s", "--ignore-daemonsets")
+        for name in ("web", "stores"):
+            tenant.wait(name, lambda found: is_ready(found) and found["status"].get("nodeName") == tenant.elsewhere(node))
+        tenant.cordon(node, False)
+        tenant.delete("xd", "stores")
+
+    # An anchor is placed and does not run: what does its kubelet say?
+    tenant.stack.cluster.pause_component("kwok")
+    try:
+        tenant.apply(manifests.domain("starts"))
+        tenant.wait_reason("starts", "WaitingForNode")
+    finally:
+        tenant.stack.cluster.resume_component("kwok")
+    tenant.wait_reason("starts", "Running")
     tenant.api.wait_gone(tenant.path("xact", "start"))
-    tenant.delete("xd", "web", "waits")
+    tenant.delete("xd", "web", "waits", "starts")
     tenant.delete("xdisk", "data")
     for event, account in (("AnchorLost", CONTROLLER), ("DestroyedByHand", AGENT)):
         seen = tenant.wait_series("web", event, COUNTED_AFTER + PATIENCE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,13 +40,15 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     root = tmp_path / "root"
     root.mkdir()
     uri = f"sim://{tmp_path}/xen"
-    driver = connect(uri)
-    host = Host(driver, "xen1")
+    host = Host(partial(connect, uri), "xen1")
     with SimHost(uri) as sim:
-        yield Machine(root, Layout(root), Kubelet(root), host, sim)
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(host.watch(lambda _: None))
+            await host.looked.wait()
+            yield Machine(root, Layout(root), Kubelet(root), host, sim)
+            watch.cancel()
     host.close()
-    driver.close()
