@@ -70,7 +70,7 @@ def requests(tenant: Tenant, namespace: str, account: str) -> list[Request]:
     return [r for r in tenant.stack.cluster.audit() if r.user == user and r.user_agent != TESTS]
 
 
-def live(tenant: Tenant) -> None:
+def live(tenant: Tenant, kubelets: Kubelets) -> None:
     """All that the controller and an agent do, of which some is rare."""
     node = tenant.stack.hosts[0].name
     tenant.run(manifests.disk("data"), manifests.domain("web", disks=["data"], networks=["lan"]), on=node)
@@ -106,14 +106,12 @@ def live(tenant: Tenant) -> None:
     tenant.apply({**action, "spec": {**action["spec"], "ttlSecondsAfterFinished": 1}})
     tenant.apply({"apiVersion": "kubexen.dev/v1alpha1", "kind": "XenMigration", "metadata": {"name": "away"},
                   "spec": {"domainName": "web"}})
-    with Kubelets(tenant) as kubelets:
-        kubelets.claim("raw")
-        tenant.run(claiming("stores", "raw"), on=node)
-        tenant.stack.kubectl("drain", node, f"--timeout={PATIENCE:.0f}s", "--ignore-daemonsets")
-        for name in ("web", "stores"):
-            tenant.wait(name, lambda found: is_ready(found) and found["status"].get("nodeName") == tenant.elsewhere(node))
-        tenant.cordon(node, False)
-        tenant.delete("xd", "stores")
+    kubelets.claim("raw")
+    tenant.run(claiming("stores", "raw"), on=node)
+    tenant.stack.kubectl("drain", node, f"--timeout={PATIENCE:.0f}s", "--ignore-daemonsets")
+    for name in ("web", "stores"):
+        tenant.wait(name, lambda found: is_ready(found) and found["status"].get("nodeName") == tenant.elsewhere(node))
+    tenant.cordon(node, False)
 
     # An anchor is placed and does not run: what does its kubelet say?
     tenant.stack.cluster.pause_component("kwok")
@@ -124,7 +122,7 @@ def live(tenant: Tenant) -> None:
         tenant.stack.cluster.resume_component("kwok")
     tenant.wait_reason("starts", "Running")
     tenant.api.wait_gone(tenant.path("xact", "start"))
-    tenant.delete("xd", "web", "waits", "starts")
+    tenant.delete("xd", "web", "waits", "starts", "stores")
     tenant.delete("xdisk", "data")
     for event, account in (("AnchorLost", CONTROLLER), ("DestroyedByHand", AGENT)):
         seen = tenant.wait_series("web", event, COUNTED_AFTER + PATIENCE)
@@ -137,7 +135,8 @@ def documents() -> list[chart.Document]:
 
 
 def test_every_right_is_in_use_and_none_is_missing(tenant: Tenant, documents: list[chart.Document]) -> None:
-    live(tenant)
+    with Kubelets(tenant) as kubelets:
+        live(tenant, kubelets)
     for namespace, account in ((NAMESPACE, CONTROLLER), (AGENTS, AGENT)):
         asked = requests(tenant, namespace, account)
         assert len(asked) > 100, "the log does not show this account at work"
