@@ -51,8 +51,11 @@ class SimulatedHost:
         self.agent = Process("agent", folder)
         if (folder / "xen").exists():
             return
-        for path in ("srv/images", "srv/pool", f"sys/class/net/{BRIDGE}/bridge", "xen"):
+        setup = ("sys/hypervisor", "etc/systemd/system", "etc/xen")
+        for path in ("srv/images", "srv/pool", f"sys/class/net/{BRIDGE}/bridge", "xen", *setup):
             (folder / path).mkdir(parents=True)
+        (folder / "sys/hypervisor/type").write_text("xen\n")
+        (folder / "etc/xen/xl.conf").write_text('autoballoon="off"\n')
         shared.mkdir(parents=True, exist_ok=True)
         (folder / "srv/shared").symlink_to(shared)
         for file in KERNEL_FILES:

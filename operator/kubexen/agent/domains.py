@@ -53,11 +53,11 @@ STEPS = 6
 
 class Domains:
     def __init__(
-        self, api: Api, host: Host, boot_id: str, events: EventRecorder, *, store: Mapping[str, Object],
+        self, api: Api, host: Host, events: EventRecorder, *, store: Mapping[str, Object],
         pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
         disks: Disks, storage: Directory, bridges: Bridges,
     ) -> None:
-        self._api, self._host, self._boot_id, self._events = api, host, boot_id, events
+        self._api, self._host, self._events = api, host, events
         self._store, self._pools, self._networks = store, pools, networks
         self._disks, self._storage, self._bridges = disks, storage, bridges
         self._newest: dict[str, Object] = {}  # read or written by ourselves, until the store has it
@@ -141,7 +141,7 @@ class Domains:
         if generation != domain.metadata.generation:
             problem = None
         return planning.plan(
-            domain, seen, planning.Host(self._host.node, self._boot_id), problem, datetime.now(UTC)
+            domain, seen, planning.Host(self._host.node, self._host.boot_id), problem, datetime.now(UTC)
         )
 
     def _state(self, domain: XenDomain) -> DomainState | None:

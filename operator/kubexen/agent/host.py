@@ -1,4 +1,5 @@
-"""The agent's view of its hypervisor: calls in bounded threads, the newest picture of all domains, and what changed.
+"""The agent's view of its hypervisor: opened as soon as the host lets it be, calls in bounded threads, the newest picture of
+all domains, and what changed.
 
 Several parts of the agent share one. It decides nothing.
 """
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from kubexen.hypervisor.errors import Busy, HypervisorError, TimedOut
+from kubexen.hypervisor.errors import Busy, HypervisorError, TimedOut, Unreachable
 from kubexen.hypervisor.port import DomainState, Flags, HostInfo, Hypervisor, ShutdownReason
 
 logger = logging.getLogger(__name__)
@@ -37,13 +38,19 @@ SETTLED = 7
 
 
 class Host:
-    def __init__(self, hypervisor: Hypervisor, node: str, *, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(self, connect: Callable[[], Hypervisor], node: str, *, poll_seconds: float = POLL_SECONDS) -> None:
+        """`connect` opens the driver; it is called again and again until the host lets it succeed."""
         self.node = node
-        self.hypervisor = hypervisor
+        self.boot_id = ""  # known once it was opened; this process does not outlive the boot
         self.domains: Mapping[str, DomainState] = {}
         self.ended_at: dict[tuple[str, int], datetime] = {}
-        self.error: HypervisorError | None = None
+        self.error: HypervisorError | None = Unreachable("the hypervisor was not asked yet")
+        self.asked = asyncio.Event()  # set with the first answer, or the first refusal
         self.looked = asyncio.Event()
+        self._connect = connect
+        self._opening: asyncio.Future[tuple[Hypervisor, str]] | None = None
+        self._hypervisor: Hypervisor | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._poll_seconds = poll_seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hypervisor")
         self._running: dict[str, asyncio.Future[object]] = {}
@@ -51,6 +58,13 @@ class Host:
         self._settled: dict[str, str] = {}
         self._hint = asyncio.Event()
         self._tickets = self._newest = 0
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """Raises Unreachable while it could not be opened."""
+        if self._hypervisor is None:
+            raise self.error or Unreachable("the hypervisor was not opened yet")
+        return self._hypervisor
 
     async def call(self, function: Callable[..., T], *arguments: object, about: str = "",
                    timeout: float = CALL_SECONDS, **options: object) -> T:
@@ -101,18 +115,28 @@ class Host:
         return domains
 
     async def watch(self, changed: Callable[[DomainState], None]) -> None:
-        """For ever: look every second, and at once on a hint; tell which domains are not as they were."""
+        """For ever: open the hypervisor, look every second, and at once on a hint; tell which domains are not as they were.
+
+        Raises:
+            HypervisorError: no driver can be opened like that, however often it is tried.
+        """
         before: Mapping[str, DomainState] = {}
         while True:
             self._hint.clear()
             try:
+                if self._hypervisor is None:
+                    await self._open()
                 domains = await self.look()
                 self.error = None
             except HypervisorError as error:
-                if self.error is None:
+                if self._hypervisor is None and error.retry_after is None:
+                    raise
+                if self.error is None or not self.asked.is_set():
                     logger.warning("the hypervisor does not answer: %s", error)
                 self.error = error
+                self.asked.set()
             else:
+                self.asked.set()
                 self.looked.set()
                 for uuid in {*before, *domains}:
                     old, new = before.get(uuid), domains.get(uuid)
@@ -127,7 +151,26 @@ class Host:
         self._hint.set()
 
     def close(self) -> None:
+        """Let go of it; domains run on."""
+        self._unsubscribe()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._hypervisor is not None:
+            self._hypervisor.close()
+
+    async def _open(self) -> None:
+        """Open it. An attempt that hangs (a daemon that takes the connection and says nothing) goes on; there is one at a time."""
+        loop = asyncio.get_running_loop()
+        if self._opening is None:
+            self._opening = loop.run_in_executor(self._threads, _first_answer, self._connect)
+        try:
+            hypervisor, self.boot_id = await asyncio.wait_for(asyncio.shield(self._opening), CALL_SECONDS)
+        except TimeoutError:
+            raise TimedOut(f"the hypervisor gave no answer in {CALL_SECONDS:.0f} s") from None
+        except HypervisorError:
+            self._opening = None
+            raise
+        self._hypervisor = hypervisor
+        self._unsubscribe = hypervisor.subscribe(lambda _: loop.call_soon_threadsafe(self.hint))
 
     def _settle(self, state: DomainState) -> Flags:
         """The flags with r and b as they mostly are, so that an idle domain's status does not flicker."""
@@ -141,6 +184,16 @@ class Host:
         if flags.paused or flags.shutdown or flags.dying:
             return flags
         return dataclasses.replace(flags, running=settled == "r", blocked=settled == "b")
+
+
+def _first_answer(connect: Callable[[], Hypervisor]) -> tuple[Hypervisor, str]:
+    """The driver, once it has answered, and the host's boot id."""
+    hypervisor = connect()
+    try:
+        return hypervisor, hypervisor.host().boot_id
+    except HypervisorError:
+        hypervisor.close()
+        raise
 
 
 def _facts(state: DomainState) -> tuple[int, str, int, int, int | None, ShutdownReason | None]:

@@ -10,9 +10,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kubexen.agent import checks
 from kubexen.agent.disks import Disks
 from kubexen.agent.domains import Domains
 from kubexen.agent.host import Host
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--node", default=socket.gethostname(), help="the name of this host's Node")
     parser.add_argument("--driver", default="xen:///system", help="xen:///system, or sim:///DIRECTORY")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where this process sees the host's file system")
+    parser.add_argument("--etc", type=Path, help="where it sees the host's /etc, to check how it is set up (default: ROOT/etc)")
     parser.add_argument("--kubeconfig", help="default: $KUBECONFIG, or the pod's own account")
     parser.add_argument("--namespace", default="kubexen-system", help="where Leases are kept")
     parser.add_argument("--full-look", type=float, default=30.0, help="seconds between two looks at every domain")
@@ -62,35 +65,18 @@ async def _main(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, task.cancel)
     api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-agent")
     try:
-        hypervisor = await _open(arguments.driver)
-        try:
-            await run(api, hypervisor, arguments)
-        finally:
-            hypervisor.close()
+        await run(api, partial(connect, arguments.driver), arguments)
     except asyncio.CancelledError:
         logger.info("stopped; domains run on")
     finally:
         await api.close()
 
 
-async def _open(uri: str) -> Hypervisor:
-    """The driver, as soon as the host lets it be opened."""
-    while True:
-        try:
-            return await asyncio.to_thread(connect, uri)
-        except HypervisorError as error:
-            if error.retry_after is None:
-                raise
-            logger.warning("%s: %s", uri, error)
-            await asyncio.sleep(error.retry_after)
-
-
-async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -> None:
-    """All that the agent does, until it is cancelled. Raises when any part of it ends."""
-    loop = asyncio.get_running_loop()
+async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.Namespace) -> None:
+    """All that the agent does, until it is cancelled. Raises when any part of it ends. A host whose hypervisor does not answer
+    has its Lease and its XenHost all the same."""
     node: str = arguments.node
-    host = Host(hypervisor, node)
-    boot_id = (await host.info()).boot_id
+    host = Host(connect, node)
     queue, disk_queue = WorkQueue("domains"), WorkQueue("disks")
     mine = f"status.nodeName={node}"
     domain_store = Reflector(api, XENDOMAINS, field_selector=mine, on_change=lambda key, *_: queue.add(key))
@@ -117,11 +103,20 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
     events = EventRecorder(api, "kubexen-agent", node)
     disks = Disks(api, storage, node, pools, attached)
     domains = Domains(
-        api, host, boot_id, events, store=domain_store.store, pools=pools, networks=networks, disks=disks,
+        api, host, events, store=domain_store.store, pools=pools, networks=networks, disks=disks,
         storage=storage, bridges=bridges,
     )
-    reporter = HostReporter(api, host, orphans=domains.orphans, pools=pools, networks=networks, storage=storage,
-                            bridges=bridges)
+    reporter = HostReporter(
+        api, host, events, orphans=domains.orphans, pools=pools, networks=networks, storage=storage, bridges=bridges,
+        look=partial(checks.look, arguments.root, arguments.etc or arguments.root / "etc"),
+        unreachable=partial(checks.unreachable, arguments.root),
+    )
+
+    async def report() -> None:
+        """A first word that does not know the pools and networks yet would take back what the last agent said of them."""
+        for store in (pool_store, network_store):
+            await store.synced.wait()
+        await reporter.run()
 
     async def reconcile_disk(key: str) -> float | None:
         document = disk_store.store.get(key)
@@ -136,7 +131,7 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
         while True:
             await asyncio.sleep(arguments.full_look)
             try:
-                for line in await host.call(hypervisor.tidy):
+                for line in await host.call(host.hypervisor.tidy):
                     logger.warning("%s", line)
             except HypervisorError as error:  # the agent outlives its hypervisor's daemon
                 logger.warning("nothing was tidied: %s", error)
@@ -159,20 +154,15 @@ async def run(api: Api, hypervisor: Hypervisor, arguments: argparse.Namespace) -
         logger.info("%s: %d domains here, %d bound", node, len(host.domains), len(domain_store.store))
         await queue.run(domains.reconcile, WORKERS)
 
-    def hint(_: str | None) -> None:
-        loop.call_soon_threadsafe(host.hint)
-
-    unsubscribe = hypervisor.subscribe(hint)
     try:
         async with asyncio.TaskGroup() as group:
             for store in (domain_store, disk_store, pool_store, network_store):
                 group.create_task(store.run())
             lease = LeaseHolder(api, arguments.namespace, node, f"{node}_{os.getpid()}_{int(time.time())}")
-            for part in (lease.run(), events.run(), reporter.run(), host.watch(changed), look_at_all(), work(),
+            for part in (lease.run(), events.run(), report(), host.watch(changed), look_at_all(), work(),
                          disk_queue.run(reconcile_disk, 1)):
                 group.create_task(part)
     finally:
-        unsubscribe()
         host.close()
 
 

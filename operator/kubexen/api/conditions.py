@@ -1,6 +1,7 @@
 """Conditions: their model, their types and reasons, and pure helpers to set, find and remove one in a list.
 
-Each has one owner: of a XenDomain's, DomainReady and RestartRequired are the agent's, the others the controller's.
+Each has one owner: of a XenDomain's, DomainReady and RestartRequired are the agent's, the others the controller's; a XenHost's
+Ready and Healthy are the agent's.
 """
 
 from collections.abc import Iterable
@@ -30,6 +31,7 @@ class ConditionType(StrEnum):
     DOMAIN_READY = "DomainReady"
     RESTART_REQUIRED = "RestartRequired"
     IN_USE = "InUse"
+    HEALTHY = "Healthy"
 
 
 class Reason(StrEnum):

@@ -15,6 +15,11 @@ MEMORY_RESOURCE = f"{GROUP}/memory-mib"
 VCPUS_RESOURCE = f"{GROUP}/vcpus"
 """Extended resources of a Node, which anchors ask for."""
 
+HOST_LABEL = f"{GROUP}/xen"
+"""On a Node: it is a Xen host, and an agent belongs there."""
+
+CONTROLLER_LEASE = "kubexen-controller"
+
 ANCHOR_READINESS_GATE = f"{GROUP}/domain-ready"
 SCHEDULER_NAME = "kubexen-scheduler"
 """The kube-scheduler profile that scores the two resources."""

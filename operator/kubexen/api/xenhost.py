@@ -3,6 +3,7 @@
 The only thing a person writes is a fence, after which domains of a dead host are started elsewhere.
 """
 
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -100,6 +101,20 @@ class HostNetwork(StatusModel):
     message: str = Field(default="", max_length=1024, description="Why it cannot be used.")
 
 
+class CheckResult(StrEnum):
+    OK = "OK"
+    WARNING = "Warning"
+    ERROR = "Error"
+
+
+class HostCheck(StatusModel):
+    """One look at how the host is set up."""
+
+    name: str = Field(min_length=1, max_length=64, description="What is looked at, as in Dom0Memory.")
+    result: CheckResult = Field(description="OK, Warning (it works, with a cost) or Error (a person must mend it).")
+    message: str = Field(default="", max_length=1024, description="What was found, and how to mend it.")
+
+
 class XenHostStatus(ConditionedStatus):
     """What the host is."""
 
@@ -134,6 +149,12 @@ class XenHostStatus(ConditionedStatus):
     networks: list[HostNetwork] = Field(
         default=[], max_length=256, description="Networks here.", json_schema_extra=list_map("name")
     )
+    checks: list[HostCheck] = Field(
+        default=[],
+        max_length=32,
+        description="How the host is set up for domains; pools and networks are told above.",
+        json_schema_extra=list_map("name"),
+    )
 
 
 class XenHost(Resource):
@@ -146,6 +167,7 @@ class XenHost(Resource):
         scope="Cluster",
         columns=(
             READY,
+            Column("Healthy", '.status.conditions[?(@.type=="Healthy")].status'),
             Column("Xen", ".status.xen.version"),
             Column("CPUs", ".status.cpus.physical", "integer"),
             Column("Mem", ".status.memory.total"),
@@ -157,6 +179,7 @@ class XenHost(Resource):
             Column("Scheduler", ".status.scheduler", priority=1),
             Column("Driver", ".status.driver", priority=1),
             MESSAGE,
+            Column("Health", '.status.conditions[?(@.type=="Healthy")].message', priority=1),
         ),
         status_default=STATUS_DEFAULT,
     )

@@ -11,6 +11,7 @@ import socket
 
 import kopf
 
+from kubexen.api.names import CONTROLLER_LEASE
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.controller import handlers
@@ -68,7 +69,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         if not arguments.leader_elect:
             await leading()
         else:
-            election = LeaderElection(api, arguments.namespace, "kubexen-controller", identity)
+            election = LeaderElection(api, arguments.namespace, CONTROLLER_LEASE, identity)
             await election.run(leading)
             logger.error("the lead was lost; starting anew")
     except asyncio.CancelledError:

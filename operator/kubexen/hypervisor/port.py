@@ -184,6 +184,7 @@ class HostInfo:
     dom0_memory_kib: int
     scheduler: str  # credit2, ...
     capabilities: tuple[str, ...] = field(default_factory=tuple)  # xen_caps: xen-3.0-x86_64, hvm-3.0-..., pvh, ...
+    command_line: str = ""  # xen_commandline; empty: not known
 
 
 Listener = Callable[[str | None], None]

@@ -45,7 +45,11 @@ class LibvirtDriver:
         """Errors: Unreachable."""
         listeners = Listeners()
         connection = Connection(uri, listeners.tell)
-        platform: Platform = XenPlatform(connection) if uri.startswith("xen") else LibvirtPlatform(connection)
+        try:
+            platform: Platform = XenPlatform(connection) if uri.startswith("xen") else LibvirtPlatform(connection)
+        except Unreachable:  # tried again and again where there is no Xen
+            connection.close()
+            raise
         return cls(connection, platform, listeners)
 
     @property

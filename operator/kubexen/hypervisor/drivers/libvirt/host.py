@@ -33,6 +33,7 @@ def host_by_xc(connection: Connection, xen: LowLevel) -> HostInfo:
         dom0_memory_kib=dom0["mem_kb"],
         scheduler=xen.scheduler(),
         capabilities=(*about["xen_caps"].split(), *physical["virt_caps"].split()),
+        command_line=about.get("xen_commandline", ""),
     )
 
 
@@ -55,6 +56,7 @@ def host_by_xl(connection: Connection, commands: Commands) -> HostInfo:
         dom0_memory_kib=int(dom0[2]) * 1024,
         scheduler=about["xen_scheduler"],
         capabilities=(*about["xen_caps"].split(), *about.get("virt_caps", "").split()),
+        command_line=about.get("xen_commandline", ""),
     )
 
 

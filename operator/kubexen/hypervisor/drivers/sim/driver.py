@@ -74,6 +74,7 @@ class SimDriver:
             dom0_memory_kib=settings.dom0_memory,
             scheduler="credit2",
             capabilities=("xen-3.0-x86_64", "hvm-3.0-x86_32", "hvm-3.0-x86_32p", "hvm-3.0-x86_64"),
+            command_line=settings.command_line,
         )
 
     def domains(self) -> Sequence[DomainState]:

@@ -28,6 +28,7 @@ class Settings:
     flicker: float = 0.1  # share of the samples of r and b that differ from the usual one
     hints: int = 1  # 0: every hint is lost
     version: str = "4.17.5"  # xen_version
+    command_line: str = "dom0_mem=1024M,max:1024M"  # xen_commandline
 
     @classmethod
     def parse(cls, texts: Mapping[str, str]) -> Settings:
