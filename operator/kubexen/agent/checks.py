@@ -25,6 +25,8 @@ ENDERS = ("xendomains", "libvirt-guests")
 
 NO_XEN = "NoXen"
 
+SHOW_ETC = "let the agent see the host's /etc, read-only, and tell it where with --etc"
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -69,28 +71,38 @@ def troubles(status: XenHostStatus) -> list[Trouble]:
 def _troubles(status: XenHostStatus) -> Iterator[Trouble]:
     for network in status.networks:
         if not network.ready:
-            yield Trouble(f"network/{network.name}", "BridgeMissing", f"XenNetwork {network.name!r}: {network.message}.")
+            yield Trouble(f"network/{network.name}", "BridgeMissing",
+                          f"XenNetwork {network.name!r}: {_sentence(network.message, network.mend)}")
     for pool in status.pools:
         if not pool.ready:
-            yield Trouble(f"pool/{pool.name}", "PoolUnusable", f"XenStoragePool {pool.name!r}: {pool.message}.")
+            yield Trouble(f"pool/{pool.name}", "PoolUnusable",
+                          f"XenStoragePool {pool.name!r}: {_sentence(pool.message, pool.mend)}")
     for check in status.checks:
         if check.result is not CheckResult.OK:
-            yield Trouble(f"check/{check.name}", check.name, f"{check.message}.", check.result is CheckResult.WARNING)
+            yield Trouble(f"check/{check.name}", check.name, _sentence(check.message, check.mend),
+                          check.result is CheckResult.WARNING)
+
+
+def _sentence(message: str, mend: str) -> str:
+    return f"{message}; {mend}." if mend else f"{message}."
 
 
 def dom0_memory(command_line: str) -> HostCheck:
     """Whether dom0 has an amount of memory of its own: without it dom0 begins with all of it, and Kubexen has none to give."""
     name = "Dom0Memory"
     if not command_line:
-        return HostCheck(name=name, result=CheckResult.WARNING, message="Xen's command line cannot be read: not checked")
+        return HostCheck(name=name, result=CheckResult.WARNING, message="Xen's command line cannot be read: not checked",
+                         mend="xl info shows it: dom0_mem with the same max: should be in it")
     size, most = _dom0_mem(command_line)
     how = "set GRUB_CMDLINE_XEN_DEFAULT=\"dom0_mem=2048M,max:2048M\" in /etc/default/grub, run update-grub and reboot"
     if size is None and most is None:
         return HostCheck(name=name, result=CheckResult.ERROR,
-                         message=f"dom0's memory is not fixed: it begins with all of the host's, and guests have none; {how}")
+                         message="dom0's memory is not fixed: it begins with all of the host's, and guests have none",
+                         mend=how)
     if most is None or size not in (None, most):
         return HostCheck(name=name, result=CheckResult.WARNING,
-                         message=f"dom0's memory may change (dom0_mem without the same max:), and guests' with it; {how}")
+                         message="dom0's memory may change (dom0_mem without the same max:), and guests' with it",
+                         mend=how)
     return HostCheck(name=name, result=CheckResult.OK, message=f"dom0 has {most}")
 
 
@@ -110,7 +122,8 @@ def _autoballoon(etc: Path, *, given: bool) -> HostCheck:
     """Whether a toolstack takes a domain's memory from dom0. `given`: dom0_mem is on the command line, which both take for 'no'."""
     name = "Autoballoon"
     if not (etc / "xen").is_dir():
-        return HostCheck(name=name, result=CheckResult.WARNING, message="the host's /etc/xen cannot be seen: not checked")
+        return HostCheck(name=name, result=CheckResult.WARNING, message="the host's /etc/xen cannot be seen: not checked",
+                         mend=SHOW_ETC)
     asked = {
         "/etc/xen/xl.conf": _setting(etc / "xen/xl.conf", "autoballoon") or "auto",
         "/etc/libvirt/libxl.conf": _setting(etc / "libvirt/libxl.conf", "autoballoon") or "auto",
@@ -120,7 +133,8 @@ def _autoballoon(etc: Path, *, given: bool) -> HostCheck:
         return HostCheck(name=name, result=CheckResult.OK, message="no toolstack takes memory from dom0")
     return HostCheck(name=name, result=CheckResult.WARNING,
                      message=f"the toolstack takes memory from dom0 for a domain, past what Kubexen counts: autoballoon in "
-                     f"{' and '.join(wrong)}; set it to \"off\" (xl.conf) and 0 (libxl.conf), and restart libvirtd")
+                     f"{' and '.join(wrong)}",
+                     mend='set it to "off" (xl.conf) and 0 (libxl.conf), and restart libvirtd')
 
 
 def _setting(file: Path, name: str) -> str | None:
@@ -136,14 +150,16 @@ def _enders(root: Path, etc: Path) -> HostCheck:
     """Whether a service would end every domain behind the agent's back."""
     name = "Xendomains"
     if not (etc / "systemd").is_dir() and not (etc / "init.d").is_dir():
-        return HostCheck(name=name, result=CheckResult.WARNING, message="the host's /etc cannot be seen: not checked")
+        return HostCheck(name=name, result=CheckResult.WARNING, message="the host's /etc cannot be seen: not checked",
+                         mend=SHOW_ETC)
     enabled = [service for service in ENDERS if _starts_at_boot(root, etc, service)]
     if not enabled:
         return HostCheck(name=name, result=CheckResult.OK, message=f"{' and '.join(ENDERS)} do not start")
     units = " ".join(f"{service}.service" for service in enabled)
     return HostCheck(name=name, result=CheckResult.ERROR,
                      message=f"{' and '.join(enabled)} start at boot: they save or shut down every domain when they stop, and "
-                     f"bring back what they saved, which may run elsewhere by then; run: systemctl mask {units} (do not stop them)")
+                     f"bring back what they saved, which may run elsewhere by then",
+                     mend=f"systemctl mask {units} (and do not stop them)")
 
 
 def _starts_at_boot(root: Path, etc: Path, service: str) -> bool:
@@ -164,8 +180,8 @@ def _version(info: HostInfo) -> HostCheck:
     if tested or not info.driver.startswith(("xen", "sim")):
         return HostCheck(name="XenVersion", result=CheckResult.OK, message=f"Xen {version}")
     return HostCheck(name="XenVersion", result=CheckResult.WARNING,
-                     message=f"this version of Kubexen was not tested on Xen {version}, only on {', '.join(TESTED_XEN)}; try it on "
-                     "a host that nobody needs, or install a Xen that was tested")
+                     message=f"this version of Kubexen was not tested on Xen {version}, only on {', '.join(TESTED_XEN)}",
+                     mend="try it on a host that nobody needs, or install a Xen that was tested")
 
 
 _SOURCES: Mapping[str, str] = {"xc": "by Xen's own library", "sim": "by the simulator"}
@@ -177,7 +193,8 @@ def _flags(info: HostInfo) -> HostCheck:
         return HostCheck(name="StateFlags", result=CheckResult.OK, message=f"domains are read {_SOURCES[source]}")
     return HostCheck(name="StateFlags", result=CheckResult.WARNING,
                      message=f"domains are read by {source!r} only, a hundred times slower and with less in it: Xen's own "
-                     "Python bindings (of this Xen, for this Python) cannot be used; the agent's log says why")
+                     "Python bindings cannot be used",
+                     mend="let the agent see the bindings of its host's Xen, for its Python; its log says what is wrong")
 
 
 def _is_xen(root: Path) -> bool:

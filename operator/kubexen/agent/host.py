@@ -169,8 +169,12 @@ class Host:
         except HypervisorError:
             self._opening = None
             raise
+
+        def hint(_: str | None) -> None:
+            loop.call_soon_threadsafe(self.hint)
+
         self._hypervisor = hypervisor
-        self._unsubscribe = hypervisor.subscribe(lambda _: loop.call_soon_threadsafe(self.hint))
+        self._unsubscribe = hypervisor.subscribe(hint)
 
     def _settle(self, state: DomainState) -> Flags:
         """The flags with r and b as they mostly are, so that an idle domain's status does not flicker."""

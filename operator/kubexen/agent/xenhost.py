@@ -183,19 +183,22 @@ class HostReporter:
     def _pool(self, pool: XenStoragePool) -> HostPool:
         name = pool.metadata.name
         if pool.spec.directory is None:
-            return HostPool(name=name, ready=False, message="only directories are carried out yet")
+            return HostPool(name=name, ready=False, message="only directories are carried out yet",
+                            mend="use a pool with a directory")
         try:
             space = self._storage.space(pool.spec.directory.path)
         except OSError as error:
             return HostPool(name=name, ready=False,
-                            message=f"{pool.spec.directory.path}: {error.strerror}; make it on this host, or mount it")
+                            message=f"{pool.spec.directory.path}: {error.strerror}",
+                            mend="make it on this host, or mount it")
         return HostPool(name=name, ready=True, total=Quantity(space.total), free=Quantity(space.free))
 
     def _network(self, network: XenNetwork) -> HostNetwork:
         ready = self._bridges.exists(network.spec.bridge)
         return HostNetwork(name=network.metadata.name, ready=ready,
-                           message="" if ready else f"there is no bridge {network.spec.bridge!r}; make it on this host "
-                           f"(ip link add {network.spec.bridge} type bridge), or change spec.bridge")
+                           message="" if ready else f"there is no bridge {network.spec.bridge!r}",
+                           mend="" if ready else f"make it on this host (ip link add {network.spec.bridge} type bridge), or change "
+                           "spec.bridge")
 
 
 def _verdict(troubles: list[Trouble]) -> tuple[bool, str, str]:

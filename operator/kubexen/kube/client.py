@@ -54,11 +54,13 @@ class Api:
         self._warned: set[str] = set()
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None = None, *, user_agent: str, timeout: float = 30.0) -> Api:
+    async def connect(
+        cls, kubeconfig: str | None = None, *, context: str | None = None, user_agent: str, timeout: float = 30.0
+    ) -> Api:
         """A client by the given kubeconfig, else $KUBECONFIG, else the pod's service account, else ~/.kube/config.
-        Sends nothing yet.
+        Sends nothing yet. `context`: of a kubeconfig; default: its current one.
         """
-        load = _configuration_source(kubeconfig)
+        load = _configuration_source(kubeconfig, context)
         configuration = Configuration()
         await load(configuration)
         # HTTPS_PROXY and friends are for what is elsewhere: as kubectl, never ask a proxy for loopback
@@ -154,6 +156,15 @@ class Api:
             raise _unavailable("WATCH", path, error) from error
         finally:
             response.close()
+
+    async def text(self, path: str, **query: str) -> str:
+        """What is no object and has no kind: a pod's log, `/version`."""
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        response = await self._open("GET", path, query, timeout=timeout)
+        try:
+            return (await response.read()).decode(errors="replace")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _unavailable("GET", path, error) from error
 
     # Writing
 
@@ -330,12 +341,12 @@ def _as_yaml(value: Any) -> Any:
     return value
 
 
-def _configuration_source(kubeconfig: str | None) -> Load:
+def _configuration_source(kubeconfig: str | None, context: str | None) -> Load:
     """What fills a Configuration, now and again when the credentials are refused."""
 
     async def from_file(configuration: Configuration) -> None:
         try:
-            await config.load_kube_config(file, client_configuration=configuration, persist_config=False)
+            await config.load_kube_config(file, context, client_configuration=configuration, persist_config=False)
         except Exception as error:  # a broken file ends in any of them: TypeError, YAMLError, ConfigException, OSError
             raise NotConfigured(message=f"kubeconfig {file}: {error}") from error
 
