@@ -83,7 +83,7 @@ def _troubles(status: XenHostStatus) -> Iterator[Trouble]:
                           check.result is CheckResult.WARNING)
 
 
-def _sentence(message: str, mend: str) -> str:
+def _sentence(message: str, mend: str | None) -> str:
     return f"{message}; {mend}." if mend else f"{message}."
 
 

@@ -197,8 +197,8 @@ class HostReporter:
         ready = self._bridges.exists(network.spec.bridge)
         return HostNetwork(name=network.metadata.name, ready=ready,
                            message="" if ready else f"there is no bridge {network.spec.bridge!r}",
-                           mend="" if ready else f"make it on this host (ip link add {network.spec.bridge} type bridge), or change "
-                           "spec.bridge")
+                           mend=None if ready else f"make it on this host (ip link add {network.spec.bridge} type bridge), "
+                           "or change spec.bridge")
 
 
 def _verdict(troubles: list[Trouble]) -> tuple[bool, str, str]:

@@ -91,7 +91,7 @@ class HostPool(StatusModel):
     total: Quantity | None = Field(default=None, description="Its size.")
     free: Quantity | None = Field(default=None, description="What is free in it.")
     message: str = Field(default="", max_length=1024, description="Why it cannot be used.")
-    mend: str = Field(default="", max_length=1024, description="How to mend that.")
+    mend: str | None = Field(default=None, max_length=1024, description="How to mend that.")
 
 
 class HostNetwork(StatusModel):
@@ -100,7 +100,7 @@ class HostNetwork(StatusModel):
     name: ObjectName = Field(description="The XenNetwork.")
     ready: bool = Field(description="Whether this host has its bridge.")
     message: str = Field(default="", max_length=1024, description="Why it cannot be used.")
-    mend: str = Field(default="", max_length=1024, description="How to mend that.")
+    mend: str | None = Field(default=None, max_length=1024, description="How to mend that.")
 
 
 class CheckResult(StrEnum):
@@ -115,7 +115,7 @@ class HostCheck(StatusModel):
     name: str = Field(min_length=1, max_length=64, description="What is looked at, as in Dom0Memory.")
     result: CheckResult = Field(description="OK, Warning (it works, with a cost) or Error (a person must mend it).")
     message: str = Field(default="", max_length=1024, description="What was found.")
-    mend: str = Field(default="", max_length=1024, description="How to mend it.")
+    mend: str | None = Field(default=None, max_length=1024, description="How to mend it.")
 
 
 class XenHostStatus(ConditionedStatus):

@@ -89,7 +89,9 @@ CASES = {
 def test_a_host_is_checked(case: Case, tmp_path: Path) -> None:
     lay_out(tmp_path, case.files)
     found = {check.name: check for check in checks.look(tmp_path, tmp_path / "etc", case.info)}
-    assert (found[case.check].result, case.says in found[case.check].message) == (case.want, True), found[case.check]
+    assert found[case.check].result is case.want
+    assert case.says in f"{found[case.check].message}; {found[case.check].mend}"
+    assert (found[case.check].mend is None) == (case.want is OK)
 
 
 def test_what_cannot_be_seen_is_not_called_good(tmp_path: Path) -> None:

@@ -107,10 +107,10 @@ def _host(subject: str, document: Object) -> Iterator[Finding]:
         yield warning(subject, "xenhost", f"its XenHost cannot be read: {problem}", "use a kubectl-xen of the agents' version")
         return
     for entry in host.status.checks:
-        yield Finding(RESULTS[entry.result], subject, entry.name, entry.message, entry.mend)
+        yield Finding(RESULTS[entry.result], subject, entry.name, entry.message, entry.mend or "")
     for network in host.status.networks:
         yield ok(subject, "network", f"network {network.name} is there") if network.ready else error(
-            subject, "network", f"network {network.name}: {network.message}", network.mend)
+            subject, "network", f"network {network.name}: {network.message}", network.mend or "")
     for pool in host.status.pools:
         yield _pool(subject, pool)
     yield from _strangers(subject, host)
@@ -118,7 +118,7 @@ def _host(subject: str, document: Object) -> Iterator[Finding]:
 
 def _pool(subject: str, pool: HostPool) -> Finding:
     if not pool.ready:
-        return error(subject, "pool", f"pool {pool.name}: {pool.message}", pool.mend)
+        return error(subject, "pool", f"pool {pool.name}: {pool.message}", pool.mend or "")
     if pool.total and pool.free is not None and pool.free < pool.total * LOW_POOL:
         make, how = (error, "full") if pool.free < MIB else (warning, "nearly full")
         return make(subject, "pool", f"pool {pool.name} is {how}: {_size(pool.free)} of {_size(pool.total)} are free",
