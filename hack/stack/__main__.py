@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise RuntimeError(f"nothing was started in {state}: make up STATE={state}")
         stack = Stack(state)
         if arguments.verb == "env":
-            environment = stack.cluster.environment()
+            environment = stack.environment()
             for name in ("KUBECONFIG", "PATH"):
                 print(f"export {name}='{environment[name]}'")
         else:

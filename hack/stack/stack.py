@@ -101,6 +101,15 @@ class Stack:
     def host(self, name: str) -> SimulatedHost | XenLabHost:
         return next(host for host in self.hosts if host.name == name)
 
+    def environment(self) -> dict[str, str]:
+        """KUBECONFIG and PATH for a user of this stack, with the plugin `kubectl xen`, which kubectl finds there."""
+        plugin = self.state / "bin/kubectl-xen"
+        plugin.parent.mkdir(exist_ok=True)
+        plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT / "operator"}" exec "{sys.executable}" -m kubexen.cli "$@"\n')
+        plugin.chmod(0o755)
+        environment = self.cluster.environment()
+        return environment | {"PATH": f"{plugin.parent}:{environment['PATH']}"}
+
     def kubectl(self, *arguments: str, input: str | None = None, timeout: float = WAIT + 30) -> str:
         """kubectl's output; raises KubectlError with its words when it fails."""
         return self.cluster.kubectl(*arguments, input=input, timeout=timeout)

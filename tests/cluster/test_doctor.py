@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 
 from hack.cluster.api import Object
-from hack.cluster.cluster import REPOSITORY
 from hack.stack.hosts import SimulatedHost
 from hack.stack.stack import NAMESPACE, Stack
 from tests.cluster import broken, manifests
@@ -32,13 +30,8 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 class Doctor:
     """The plugin as a user has it: `kubectl-xen` on the PATH, run by kubectl."""
 
-    def __init__(self, stack: Stack, folder: Path) -> None:
-        self.stack = stack
-        plugin = folder / "kubectl-xen"
-        plugin.write_text(f'#!/bin/sh\nPYTHONPATH="{REPOSITORY / "operator"}" exec "{sys.executable}" -m kubexen.cli "$@"\n')
-        plugin.chmod(0o755)
-        environment = stack.cluster.environment()
-        self.environment = os.environ | environment | {"PATH": f"{folder}:{environment['PATH']}"}
+    def __init__(self, stack: Stack) -> None:
+        self.environment = os.environ | stack.environment()
 
     def run(self, *arguments: str, code: int | None = None) -> str:
         done = subprocess.run(["kubectl", "xen", "doctor", *arguments], env=self.environment, capture_output=True, text=True,
@@ -60,8 +53,8 @@ class Doctor:
 
 
 @pytest.fixture
-def doctor(stack: Stack, tmp_path: Path) -> Doctor:
-    found = Doctor(stack, tmp_path)
+def doctor(stack: Stack) -> Doctor:
+    found = Doctor(stack)
     until(lambda: not found.errors())
     return found
 
