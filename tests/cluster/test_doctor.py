@@ -192,9 +192,9 @@ def test_what_is_broken_is_found_until_it_is_mended(stack: Stack, doctor: Doctor
 
 def test_a_domain_that_waits_for_a_person_is_found(tenant: Tenant, doctor: Doctor) -> None:
     subject = f"XenDomain {tenant.namespace}/web"
-    tenant.apply(manifests.domain("web", disks=["none"]))
+    tenant.apply(manifests.domain("web", priorityClassName="nowhere"))
     found = until(lambda: doctor.find("error", subject, "stalled"))
-    assert "none" in found["what"] and f"-n {tenant.namespace} web" in found["mend"]
+    assert "nowhere" in found["what"] and f"-n {tenant.namespace} web" in found["mend"]
     tenant.delete("xd", "web")
     assert doctor.find("error", subject, "stalled") is None
 

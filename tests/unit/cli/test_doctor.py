@@ -221,6 +221,12 @@ def test_a_deletion_has_the_guests_grace() -> None:
     assert troubles(check(snapshot)) == []
 
 
+def test_amounts_are_read_as_the_api_server_writes_them() -> None:
+    snapshot = well()
+    one(NODES, status(allocatable={"pods": "1k", MEMORY_RESOURCE: "4k"}))(snapshot)
+    assert troubles(check(snapshot)) == []
+
+
 def test_a_large_cluster_needs_as_many_pods_as_its_own_domains_do() -> None:
     """With domains of 64 MiB a host of 4 GiB holds more of them than a kubelet's usual 110 pods."""
     snapshot = well()

@@ -70,7 +70,7 @@ def _node(subject: str, name: str, node: Object | None, host: Object | None, usu
 
 def _capacity(subject: str, node: Object, host: Object, usual_mib: int) -> Iterator[Finding]:
     guests = _guests_mib(host)
-    published = _whole(status(node).get("allocatable", {}).get(MEMORY_RESOURCE))
+    published = _amount(status(node).get("allocatable", {}).get(MEMORY_RESOURCE))
     if guests == 0:
         return  # what is wrong is said by the host
     if published is None or (published == 0 and not status(host).get("domains")):
@@ -78,7 +78,7 @@ def _capacity(subject: str, node: Object, host: Object, usual_mib: int) -> Itera
                     "the controller publishes it: is it up, and may it patch nodes/status?")
     else:
         yield ok(subject, "capacity", f"its Node offers {published} MiB to domains")
-    pods, fit = _whole(status(node).get("allocatable", {}).get("pods")), guests // usual_mib
+    pods, fit = _amount(status(node).get("allocatable", {}).get("pods")), guests // usual_mib
     if pods is not None and pods < fit + OTHER_PODS:
         yield warning(subject, "maxPods", f"its kubelet takes {pods} pods, and its memory holds {fit} domains of {usual_mib} MiB, "
                       "each with an anchor pod",
@@ -158,6 +158,6 @@ def _size(size: int) -> str:
     return str(Quantity(size // MIB * MIB))
 
 
-def _whole(value: Any) -> int | None:
-    text = str(value)
-    return int(text) if text.isdecimal() else None
+def _amount(value: Any) -> int | None:
+    """As the API server writes it: 8000 is `8k`."""
+    return int(Quantity.parse(value)) if value is not None else None
