@@ -15,7 +15,7 @@ from kubexen.cli.doctor.finding import Finding, Severity, error, note, ok, warni
 from kubexen.cli.doctor.snapshot import Snapshot
 from kubexen.kube.kinds import XENDOMAINS, XENHOSTS
 from kubexen.kube.resources import LEASES, NODES, Object
-from kubexen.plan.resolve import memory_request
+from kubexen.plan.resolve import request, reservation
 
 LOW_POOL = 0.05
 """The share of a pool below which its free space is worth a word."""
@@ -140,7 +140,7 @@ def _usual_mib(snapshot: Snapshot) -> int:
     asked = []
     for document in snapshot.of(XENDOMAINS):
         try:
-            asked.append(memory_request(XenDomain.parse(document)))
+            asked.append(request(reservation(XenDomain.parse(document))).memory_mib)
         except InvalidObject:
             continue
     return sum(asked) // len(asked) if asked else USUAL_MIB
