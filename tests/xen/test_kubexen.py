@@ -14,6 +14,7 @@ from hack.xenlab.host import XenHost
 
 NAME = "guest"
 XL_NAME = f"default.{NAME}"
+READY, HEALTHY = (f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}' for kind in ("Ready", "Healthy"))
 
 
 def manifest(**spec: Any) -> dict[str, Any]:
@@ -164,3 +165,45 @@ def test_a_host_that_rebooted_starts_its_domains_again(stack: Stack) -> None:
     stack.wait_reason(NAME, "Running")
     assert boot != before
     assert "HostRebooted" in events(stack)
+
+
+def test_a_host_tells_how_it_is_set_up(stack: Stack) -> None:
+    for host in stack.hosts:
+        stack.wait("xhost", host.name, "condition=Healthy")
+        status = stack.get("xhost", host.name)["status"]
+        told = {check["name"]: (check["result"], check["message"]) for check in status["checks"]}
+        assert {result for result, _ in told.values()} == {"OK"}, told
+        assert told["Dom0Memory"][1] == "dom0 has 1024M"
+        assert told["StateFlags"][1] == "domains are read by Xen's own library"
+        assert "dom0_mem=1024M,max:1024M" in status["xen"]["commandLine"]
+
+
+def test_a_host_whose_administrator_enables_xendomains_says_so(stack: Stack) -> None:
+    """By the distribution's own command, which knows how its init script is enabled."""
+    assert stack.lab is not None
+    host = stack.lab.host("xen1")
+    host.ssh("systemctl -q enable xendomains.service")
+    try:
+        stack.wait("xhost", "xen1", f"{HEALTHY}=Xendomains")
+        assert "systemctl mask xendomains.service" in stack.kubectl("get", "xhost", "xen1", "-o", "yaml")
+        host.ssh("systemctl -q mask xendomains.service")
+        stack.wait("xhost", "xen1", "condition=Healthy")
+    finally:
+        host.ssh("systemctl -q unmask xendomains.service; systemctl -q disable xendomains.service")
+    stack.wait("xhost", "xen1", "condition=Healthy")
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_agent_that_starts_while_libvirtd_is_stopped_waits_for_it(stack: Stack) -> None:
+    host, domid = up(stack)
+    host.ssh("systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service")
+    try:
+        host.restart_agent()
+        stack.wait("xhost", host.name, f"{READY}=HypervisorUnreachable")
+        assert stack.get("xhost", host.name)["status"]["memory"]
+    finally:
+        host.ssh("systemctl restart libvirtd")
+    stack.wait("xhost", host.name, "condition=Ready")
+    stack.kubectl("patch", "xd", NAME, "--type=merge", "-p", '{"spec": {"memory": {"size": "160Mi"}}}')
+    stack.wait("xd", NAME, "jsonpath={.status.memory.current}=160Mi")
+    assert where(stack)[1] == domid
