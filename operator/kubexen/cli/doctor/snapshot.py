@@ -74,6 +74,7 @@ async def take(api: Api, system: str, agents: str) -> Snapshot:
     namespaces = sorted({system, agents})
     wishes = [Right(MYSELF, "list", res.group, res.plural) for res in (*EVERYWHERE, PODS)]
     wishes += [Right(MYSELF, "list", res.group, res.plural, namespace=n) for res in INSTALLED for n in namespaces]
+    wishes.append(Right(MYSELF, "create", REVIEW.group, REVIEW.plural))
     mine = await _ask(api, wishes)
     objects: dict[str, list[Object]] = {}
     unread: dict[str, str] = {}
