@@ -12,6 +12,8 @@ import pytest
 from hack.cluster.api import Object
 from hack.stack.hosts import SimulatedHost
 from hack.stack.stack import Stack
+from kubexen.agent.xenhost import ROUND_KIB
+from kubexen.api.quantity import Quantity
 from tests.cluster import broken, manifests
 from tests.cluster.tenant import KUBEXEN, PATIENCE, Tenant, condition, is_ready, until
 
@@ -59,6 +61,11 @@ def renewed(stack: Stack, host: SimulatedHost) -> str:
     """When the agent's Lease was renewed last."""
     leases = stack.cluster.api.get("/apis/coordination.k8s.io/v1/leases", fieldSelector=f"metadata.name={host.name}")["items"]
     return max(lease["spec"]["renewTime"] for lease in leases if "kube-node-lease" not in lease["metadata"]["namespace"])
+
+
+def guests(status: Object) -> int:
+    """Bytes that guests may have."""
+    return int(Quantity.parse(status["memory"]["forGuests"]))
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,20 @@ def test_an_agent_that_starts_while_libvirtd_is_away_waits_for_it(tenant: Tenant
         }
         assert host.agent.pid == pid
     wait_healthy(stack, host)
+    again = guests(stack.cluster.api.get(path(host))["status"])
+    assert abs(again - guests(known)) <= ROUND_KIB * 1024
     tenant.wait("web", lambda found: is_ready(found) and found["status"]["memory"]["current"] == "96Mi")
     assert tenant.where("web")[1].domid == domid
+
+
+def test_a_xenhost_that_somebody_deletes_is_made_again_with_the_next_word_on_the_host(stack: Stack, host: SimulatedHost) -> None:
+    old = stack.cluster.api.get(path(host))
+    stack.cluster.api.delete(path(host))
+    with broken.xendomains(host):
+        wait(stack, host, "Healthy", "False", "Xendomains")
+    new = stack.cluster.api.get(path(host))
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert guests(new["status"]) == guests(old["status"])
 
 
 def test_a_labelled_node_that_runs_no_xen_has_a_xenhost_that_says_so(stack: Stack, host: SimulatedHost) -> None:

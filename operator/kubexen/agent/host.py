@@ -94,6 +94,9 @@ class Host:
         return uuid in self._running and not self._running[uuid].done()
 
     async def info(self) -> HostInfo:
+        """Raises Unreachable until all domains were seen once: without them the host's figures say something else."""
+        if not self.looked.is_set():
+            raise self.error or Unreachable("the hypervisor was not looked at yet")
         return await self.call(self.hypervisor.host)
 
     async def look(self) -> Mapping[str, DomainState]:

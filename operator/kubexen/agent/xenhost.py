@@ -37,7 +37,7 @@ from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.port import DomainState, HostInfo
 from kubexen.kube.client import Api
-from kubexen.kube.errors import ApiError
+from kubexen.kube.errors import ApiError, NotFound
 from kubexen.kube.events import EventRecorder
 from kubexen.kube.kinds import XENHOSTS
 from kubexen.kube.resources import Object
@@ -78,6 +78,8 @@ class HostReporter:
                 if not self._object:
                     await self._find()
                 await self._report()
+            except NotFound:
+                self._object = {}  # somebody deleted it: make it again
             except (ApiError, HypervisorError) as error:
                 logger.warning("XenHost: %s", error)
             await asyncio.sleep(LOOK_SECONDS)
