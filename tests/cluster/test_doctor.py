@@ -48,14 +48,18 @@ class Doctor:
         found = [f for f in self.findings() if (f["severity"], f["subject"], f["check"]) == wanted and says in f["what"]]
         return found[0] if found else None
 
-    def errors(self) -> list[Object]:
-        return [f for f in self.findings() if f["severity"] == "error"]
+    def wait_well(self) -> None:
+        """Until nothing is an error."""
+        try:
+            until(lambda: not any(f["severity"] == "error" for f in self.findings()))
+        except TimeoutError:
+            raise AssertionError(self.run()) from None
 
 
 @pytest.fixture
 def doctor(stack: Stack) -> Doctor:
     found = Doctor(stack)
-    until(lambda: not found.errors())
+    found.wait_well()
     return found
 
 
@@ -187,7 +191,7 @@ def test_what_is_broken_is_found_until_it_is_mended(stack: Stack, doctor: Doctor
         assert case.mend in found["mend"]
         assert case.says in doctor.run(code=1 if case.want[0] == "error" else 0)
     until(lambda: doctor.find(*case.want, case.says) is None)
-    until(lambda: not doctor.errors())
+    doctor.wait_well()
 
 
 def test_a_domain_that_waits_for_a_person_is_found(tenant: Tenant, doctor: Doctor) -> None:

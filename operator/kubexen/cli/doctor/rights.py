@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kubexen.api.names import GROUP
+from kubexen.api.names import CONTROLLER_LEASE, GROUP
 from kubexen.cli.doctor.finding import Finding, error, ok, warning
 
 CONTROLLER, AGENT = "kubexen-controller", "kubexen-agent"
@@ -28,12 +28,13 @@ class Right:
     resource: str
     subresource: str = ""
     namespace: str = ""
+    name: str = ""  # of the one object that it is about; empty: any
 
     def __str__(self) -> str:
         name = f"{self.resource}.{self.group}" if self.group else self.resource
-        return f"{self.verb} {name}{f'/{self.subresource}' if self.subresource else ''}" + (
-            f" in namespace {self.namespace}" if self.namespace else ""
-        )
+        subresource = f"/{self.subresource}" if self.subresource else ""
+        place = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {name}{subresource}{f' {self.name}' if self.name else ''}{place}"
 
 
 LEASE, EVENT = "coordination.k8s.io", "events.k8s.io"
@@ -67,7 +68,8 @@ def needed(system: str, agents: str, accounts: Iterable[str]) -> list[Right]:
         namespace, _, name = account.partition(":")
         if name == CONTROLLER:
             found += list(_parse(account, _CONTROLLER))
-            found += [Right(account, verb, LEASE, "leases", namespace=system) for verb in ("create", "get", "patch")]
+            found.append(Right(account, "create", LEASE, "leases", namespace=system))
+            found += [Right(account, verb, LEASE, "leases", namespace=system, name=CONTROLLER_LEASE) for verb in ("get", "patch")]
             found.append(Right(account, "get", LEASE, "leases", namespace=agents))
         elif name == AGENT:
             found += list(_parse(account, _AGENT))

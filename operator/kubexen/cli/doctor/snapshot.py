@@ -108,7 +108,7 @@ async def _ask(api: Api, rights: Iterable[Right]) -> list[tuple[Right, bool]]:
 
 async def _review(api: Api, right: Right) -> tuple[Right, bool]:
     attributes = {"verb": right.verb, "group": right.group, "resource": right.resource, "subresource": right.subresource,
-                  "namespace": right.namespace}
+                  "namespace": right.namespace, "name": right.name}
     spec: Object = {"resourceAttributes": {key: value for key, value in attributes.items() if value}}
     if right.who != MYSELF:
         spec["user"] = f"system:serviceaccount:{right.who}"
