@@ -38,13 +38,12 @@ class Trouble:
     warning: bool = False
 
 
-def look(root: Path, etc: Path, info: HostInfo | None) -> list[HostCheck]:
+def look(etc: Path, info: HostInfo | None) -> list[HostCheck]:
     """All checks; without `info` (the hypervisor does not answer) those that need it are left out.
 
-    Args:
-        root: where this process sees the host's file system; `etc`: its /etc, which a pod sees elsewhere.
+    `etc` is where this process sees the host's /etc; the distribution's units are looked for in usr/lib and lib beside it.
     """
-    found = [_enders(root, etc)]
+    found = [_enders(etc)]
     if info is not None:
         fixed = dom0_memory(info.command_line)
         found += [fixed, _autoballoon(etc, given="dom0_mem=" in info.command_line), _version(info), _flags(info)]
@@ -146,13 +145,13 @@ def _setting(file: Path, name: str) -> str | None:
     return found[-1].lower() if found else None
 
 
-def _enders(root: Path, etc: Path) -> HostCheck:
+def _enders(etc: Path) -> HostCheck:
     """Whether a service would end every domain behind the agent's back."""
     name = "Xendomains"
     if not (etc / "systemd").is_dir() and not (etc / "init.d").is_dir():
         return HostCheck(name=name, result=CheckResult.WARNING, message="the host's /etc cannot be seen: not checked",
                          mend=SHOW_ETC)
-    enabled = [service for service in ENDERS if _starts_at_boot(root, etc, service)]
+    enabled = [service for service in ENDERS if _starts_at_boot(etc, service)]
     if not enabled:
         return HostCheck(name=name, result=CheckResult.OK, message=f"{' and '.join(ENDERS)} do not start")
     units = " ".join(f"{service}.service" for service in enabled)
@@ -162,7 +161,7 @@ def _enders(root: Path, etc: Path) -> HostCheck:
                      mend=f"systemctl mask {units} (and do not stop them)")
 
 
-def _starts_at_boot(root: Path, etc: Path, service: str) -> bool:
+def _starts_at_boot(etc: Path, service: str) -> bool:
     unit = f"{service}.service"
     here = etc / "systemd/system" / unit
     if here.is_symlink() and here.readlink() == Path("/dev/null"):
@@ -170,7 +169,7 @@ def _starts_at_boot(root: Path, etc: Path, service: str) -> bool:
     # by name: such a link points to a path of the host, which may be nothing here
     if any(link.name == unit for link in (etc / "systemd/system").glob("*.wants/*")):
         return True
-    native = here.exists() or any((root / folder / unit).exists() for folder in ("lib/systemd/system", "usr/lib/systemd/system"))
+    native = here.exists() or any((etc.parent / folder / unit).exists() for folder in ("lib/systemd/system", "usr/lib/systemd/system"))
     return not native and any(etc.glob(f"rc[2-5].d/S[0-9][0-9]{service}"))
 
 

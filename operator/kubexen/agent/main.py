@@ -108,7 +108,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
     )
     reporter = HostReporter(
         api, host, events, orphans=domains.orphans, pools=pools, networks=networks, storage=storage, bridges=bridges,
-        look=partial(checks.look, arguments.root, arguments.etc or arguments.root / "etc"),
+        look=partial(checks.look, arguments.etc or arguments.root / "etc"),
         unreachable=partial(checks.unreachable, arguments.root),
     )
 
