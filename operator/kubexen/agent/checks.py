@@ -169,7 +169,8 @@ def _starts_at_boot(etc: Path, service: str) -> bool:
     # by name: such a link points to a path of the host, which may be nothing here
     if any(link.name == unit for link in (etc / "systemd/system").glob("*.wants/*")):
         return True
-    native = here.exists() or any((etc.parent / folder / unit).exists() for folder in ("lib/systemd/system", "usr/lib/systemd/system"))
+    folders = (etc / "systemd/system", etc.parent / "lib/systemd/system", etc.parent / "usr/lib/systemd/system")
+    native = any((folder / unit).exists() for folder in folders)
     return not native and any(etc.glob(f"rc[2-5].d/S[0-9][0-9]{service}"))
 
 
