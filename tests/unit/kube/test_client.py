@@ -207,3 +207,26 @@ async def test_the_environment_names_the_kubeconfig(
         assert await api.get(NODES, "n1") == NODE
     finally:
         await api.close()
+
+
+async def test_a_context_is_chosen_by_its_name(server: Server, tmp_path: Path) -> None:
+    server.answers(Answer(NODE))
+    file = tmp_path / "kubeconfig"
+    written = json.loads(Path(write_kubeconfig(file, server.url, {})).read_text())
+    written["clusters"].append({"name": "elsewhere", "cluster": {"server": "http://127.0.0.1:1"}})
+    written["contexts"].append({"name": "elsewhere", "context": {"cluster": "elsewhere", "user": "test"}})
+    file.write_text(json.dumps(written | {"current-context": "elsewhere"}))
+    api = await Api.connect(str(file), context="test", user_agent="kubexen-test/1", timeout=5)
+    try:
+        assert await api.get(NODES, "n1") == NODE
+    finally:
+        await api.close()
+    with pytest.raises(NotConfigured, match="nowhere"):
+        await Api.connect(str(file), context="nowhere", user_agent="kubexen-test/1")
+
+
+async def test_a_text_is_given_as_it_is(api: Api, server: Server) -> None:
+    server.answers(Answer("a line\nhalf a li"))
+    assert await api.text("/api/v1/namespaces/n/pods/p/log", container="c", tailLines="2") == "a line\nhalf a li"
+    method, path, query, _, _ = server.requests[0]
+    assert (method, path, query) == ("GET", "/api/v1/namespaces/n/pods/p/log", {"container": "c", "tailLines": "2"})
