@@ -10,14 +10,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from kubexen.api.names import AGENT_NAMESPACE, SYSTEM_NAMESPACE
 from kubexen.cli.doctor import bundle, render
 from kubexen.cli.doctor.check import check
 from kubexen.cli.doctor.finding import Finding, failed
 from kubexen.cli.doctor.snapshot import take
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError
-
-SYSTEM_NAMESPACE, AGENT_NAMESPACE = "kubexen-system", "kubexen-agents"
 
 app = typer.Typer(name="kubectl-xen", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
