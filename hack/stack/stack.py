@@ -92,6 +92,21 @@ class Stack:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         self.apply(namespace, *chart.without_workloads(chart.render(NAMESPACE)))
         self.cluster.wait_served()
+        # The policies that set finalizers know a new kind some seconds after it is served; until then the API server refuses
+        # to make an object of it, with 503.
+        deadline = time.monotonic() + 60
+        while refusal := self._refusal():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no object of Kubexen's can be made: {refusal}")
+            time.sleep(0.2)
+
+    def _refusal(self) -> str:
+        """Why the API server would not take what the examples have; empty where it would."""
+        try:
+            self.kubectl("apply", "--dry-run=server", "-f", str(ROOT / "examples/tiny"))
+        except KubectlError as error:
+            return str(error)
+        return ""
 
     def _hosts(self) -> list[SimulatedHost] | list[XenLabHost]:
         if self.lab is not None:
