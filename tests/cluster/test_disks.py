@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 from tests.cluster import manifests
-from tests.cluster.tenant import Tenant, condition, is_ready, until
+from tests.cluster.tenant import Tenant, condition, is_ready, until, xl
+
+
+def test_a_read_only_disk_is_a_device_over_its_file_until_its_domain_has_left(tenant: Tenant) -> None:
+    tenant.apply(manifests.disk("tools"))
+    domain = manifests.domain("web", disks=["tools"])
+    domain["spec"]["disks"][0]["readOnly"] = True
+    tenant.run(domain)
+    node, state = tenant.where("web")
+    name = f"of-{state.uuid}/xvda"
+    with xl(tenant.host(node)) as sim:
+        (create,) = [call for call in sim.calls("create") if call.uuid == state.uuid]
+        assert create.args["disks"] == [
+            {"path": f"/run/kubexen/devices/{state.uuid}/xvda", "target": "xvda", "read_only": True, "block_device": True}
+        ]
+        assert sim.loops()[name] == str(tenant.data_of("tools", node).resolve())
+        sim.guest_reboot(tenant.xl_name("web"))
+        tenant.wait_restarted("web", state.domid)
+        assert name in sim.loops()
+        tenant.power("web", "Halted")
+        tenant.wait_reason("web", "Halted")
+        assert name not in sim.loops()
 
 
 def test_a_disk_has_one_holder_and_the_next_gets_it_when_that_is_gone(tenant: Tenant) -> None:

@@ -253,7 +253,7 @@ def test_a_secret_reaches_the_guest_and_nothing_else(tenant: Tenant, kubelets: K
     assert user_data(image) == SECRET
     assert image.stat().st_mode & 0o777 == 0o600
     assert given(tenant, "web") == [
-        {"path": f"/run/kubexen/seeds/{state.uuid}", "target": "xvdz", "read_only": True, "block_device": True}
+        {"path": f"/run/kubexen/devices/{state.uuid}/seed", "target": "xvdz", "read_only": True, "block_device": True}
     ]
     volumes = tenant.anchor("web")["spec"]["volumes"]
     assert [v["secret"]["items"] for v in volumes] == [[{"key": "text", "path": "user-data"}]]

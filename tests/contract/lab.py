@@ -59,6 +59,7 @@ class Lab:
     driver: Hypervisor = field(init=False)
     _opened: list[Hypervisor] = field(default_factory=list)
     _files: list[Path] = field(default_factory=list)
+    _uuids: list[str] = field(default_factory=list)  # of configurations; loop devices may have these names
 
     def __post_init__(self) -> None:
         self.driver = self.connect()
@@ -101,6 +102,7 @@ class Lab:
             disks=(DiskConfig(str(self._disk(name)), "xvda"),),
             interfaces=(InterfaceConfig(f"00:16:3e:7f:{number // 256:02x}:{number % 256:02x}", self.options.bridge),),
         )
+        self._uuids.append(config.uuid)
         return dataclasses.replace(config, **changes)
 
     def start(self, **changes: Any) -> DomainConfig:
@@ -148,6 +150,8 @@ class Lab:
         self.driver = self._opened[-1]  # the test may have closed its own
         try:
             self._destroy_ours()
+            for name in self._uuids:
+                self.driver.unloop(name)
         finally:
             self.guests.close()
             for driver in self._opened:

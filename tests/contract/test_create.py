@@ -122,6 +122,15 @@ def test_after_a_refusal_the_same_domain_can_start(lab: Lab) -> None:
     assert lab.state(config.uuid).name == config.name
 
 
+def test_a_file_is_never_read_only(lab: Lab) -> None:
+    """A host that takes it starts the domain without that disk."""
+    config = lab.config()
+    (disk,) = config.disks
+    with pytest.raises(InvalidConfig, match=r"xvda.*read-only"):
+        lab.driver.create(dataclasses.replace(config, disks=(dataclasses.replace(disk, read_only=True),)))
+    assert lab.find(config.uuid) is None
+
+
 def test_several_start_at_once(lab: Lab) -> None:
     configs = [lab.config() for _ in range(3)]
     failed: list[HypervisorError] = []

@@ -70,11 +70,13 @@ def test_devices_are_named_as_configured(lab: Lab) -> None:
     assert [device.key for device in devices.interfaces] == [config.interfaces[0].mac]
 
 
-@pytest.mark.needs(Capability.BACKENDS)
+@pytest.mark.needs(Capability.BACKENDS, Capability.LOOP_DEVICES)
 def test_devices_become_connected(lab: Lab) -> None:
     config = lab.config()
     more = lab.config()
-    disks = (*config.disks, DiskConfig(more.disks[0].path, "xvdb", read_only=True))
+    with open(more.disks[0].path, "rb") as file:
+        device = lab.driver.loop(more.uuid, file.fileno(), read_only=True)
+    disks = (*config.disks, DiskConfig(device, "xvdb", read_only=True, block_device=True))
     interfaces = (*config.interfaces, InterfaceConfig(more.interfaces[0].mac, lab.options.bridge))
     config = lab.config(disks=disks, interfaces=interfaces)
     lab.driver.create(config, paused=True)

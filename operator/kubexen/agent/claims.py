@@ -25,7 +25,7 @@ from kubexen.agent.storage.kubelet import Kubelet
 from kubexen.api.conditions import Reason
 from kubexen.api.domainstatus import VolumeMode
 from kubexen.api.xendomain import XenDomain
-from kubexen.plan import seed
+from kubexen.plan import devices
 from kubexen.plan.claims import DISKS
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import Resolved, ResolvedClaim
@@ -174,7 +174,7 @@ class Claims:
         """
         async with self._changing:
             loops = await self._host.call(self._host.hypervisor.loops)
-            for uid in {*self._known(), *(name for name in loops if not name.startswith(seed.LOOP))}:
+            for uid in {*self._known(), *(name for name in loops if not name.startswith(devices.LOOP))}:
                 if uid not in wanted():
                     await self._release(uid)
 

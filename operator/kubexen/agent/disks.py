@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kubexen.agent.devices import FileDevices
 from kubexen.agent.storage.directory import Directory
 from kubexen.api.conditions import ConditionType, Reason, find, set_condition
 from kubexen.api.names import AGENT_MANAGER
@@ -24,28 +25,32 @@ from kubexen.kube.errors import Conflict, NotFound
 from kubexen.kube.kinds import XENDISKS
 from kubexen.kube.resources import Object
 from kubexen.plan.problem import Problem
-from kubexen.plan.resolve import References, Resolved, ResolvedDisk, directory, disk_path, pool_file
+from kubexen.plan.resolve import References, Resolved, ResolvedDisk, directory, disk_path, domain_uuid, pool_file
 
 logger = logging.getLogger(__name__)
 
 
 class Disks:
     def __init__(self, api: Api, storage: Directory, node: str, pools: Callable[[], Mapping[str, XenStoragePool]],
-                 attached: Callable[[str, str], bool]) -> None:
+                 attached: Callable[[str, str], bool], devices: FileDevices) -> None:
         """`attached(namespace, disk)`: whether a domain on this host has the disk, as far as this agent knows."""
         self._api, self._storage, self._node = api, storage, node
-        self._pools, self._attached = pools, attached
+        self._pools, self._attached, self._devices = pools, attached, devices
 
     async def prepare(self, domain: XenDomain, resolved: Resolved, refs: References) -> None:
         """Make and claim every disk of a domain; all are checked before the first is made.
 
         Raises:
             Problem: why the domain cannot have them.
+            HypervisorError: one that is read-only cannot be made a device.
         """
         sources = [self._check(disk, refs) for disk in resolved.disks]
         for disk, source in zip(resolved.disks, await asyncio.gather(*sources), strict=True):
             size = await asyncio.to_thread(self._storage.make, disk.path, disk.disk.spec.size, source)
             await self._claim(domain, disk.disk, size)
+            if disk.read_only:
+                with self._storage.opened(disk.path) as file:
+                    await self._devices.make(domain_uuid(domain), disk.target, file)
 
     async def _check(self, entry: ResolvedDisk, refs: References) -> Path | None:
         disk = entry.disk

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubexen.agent.claims import Claims
+from kubexen.agent.devices import FileDevices
 from kubexen.agent.disks import Disks
 from kubexen.agent.host import START_SECONDS, Host
 from kubexen.agent.network.bridges import Bridges
@@ -57,11 +58,11 @@ class Domains:
     def __init__(
         self, api: Api, host: Host, events: EventRecorder, *, store: Mapping[str, Object],
         pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
-        disks: Disks, claims: Claims, seeds: Seeds, storage: Directory, bridges: Bridges,
+        disks: Disks, claims: Claims, devices: FileDevices, seeds: Seeds, storage: Directory, bridges: Bridges,
     ) -> None:
         self._api, self._host, self._events = api, host, events
         self._store, self._pools, self._networks = store, pools, networks
-        self._disks, self._claims, self._seeds = disks, claims, seeds
+        self._disks, self._claims, self._devices, self._seeds = disks, claims, devices, seeds
         self._storage, self._bridges = storage, bridges
         self._newest: dict[str, Object] = {}  # read or written by ourselves, until the store has it
         self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
@@ -110,7 +111,8 @@ class Domains:
     async def _give_back(self, domain: XenDomain) -> None:
         """Let go of what a domain that has left had on this host."""
         await self._claims.release(claim.uid for claim in domain.status.claims)
-        await self._seeds.remove(domain_uuid(domain))
+        await self._devices.remove(domain_uuid(domain))
+        await asyncio.to_thread(self._seeds.remove, domain_uuid(domain))
 
     async def sweep(self) -> None:
         """Let go of what no domain has that is here or may come: what an agent that died in between, or a domain that was
@@ -119,7 +121,8 @@ class Domains:
         if any(state.owner is not None and state.owner.uid not in known for state in self._host.domains.values()):
             return  # an orphan: which claims it has is not known any more
         await self._claims.sweep(lambda: {claim.uid for domain in self._bound() for claim in domain.status.claims})
-        await self._seeds.sweep(lambda: {domain_uuid(domain) for domain in self._bound()})
+        await self._devices.sweep(lambda: {domain_uuid(domain) for domain in self._bound()})
+        await asyncio.to_thread(self._seeds.sweep, lambda: {domain_uuid(domain) for domain in self._bound()})
 
     def _bound(self) -> list[XenDomain]:
         """The objects that are bound to this node, each as new as it is known."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from kubexen.agent import checks
 from kubexen.agent.claims import Claims
+from kubexen.agent.devices import FileDevices
 from kubexen.agent.disks import Disks
 from kubexen.agent.domains import Domains
 from kubexen.agent.host import Host
@@ -85,7 +86,8 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
     node: str = arguments.node
     host = Host(connect, node)
     kubelet = Kubelet(arguments.root, arguments.kubelet_root)
-    claims, seeds = Claims(arguments.root, kubelet, host), Seeds(arguments.root, kubelet, host)
+    claims, devices = Claims(arguments.root, kubelet, host), FileDevices(arguments.root, host)
+    seeds = Seeds(arguments.root, kubelet, devices)
     await asyncio.to_thread(claims.take_hold)
     queue, disk_queue = WorkQueue("domains"), WorkQueue("disks")
     mine = f"status.nodeName={node}"
@@ -111,10 +113,10 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
         )
 
     events = EventRecorder(api, "kubexen-agent", node)
-    disks = Disks(api, storage, node, pools, attached)
+    disks = Disks(api, storage, node, pools, attached, devices)
     domains = Domains(
         api, host, events, store=domain_store.store, pools=pools, networks=networks, disks=disks,
-        claims=claims, seeds=seeds, storage=storage, bridges=bridges,
+        claims=claims, devices=devices, seeds=seeds, storage=storage, bridges=bridges,
     )
     reporter = HostReporter(
         api, host, events, orphans=domains.orphans, pools=pools, networks=networks, storage=storage, bridges=bridges,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pycdlib
 
-from kubexen.agent.host import Host
+from kubexen.agent.devices import FileDevices
 from kubexen.agent.storage.kubelet import Kubelet
 from kubexen.api.conditions import Reason
 from kubexen.api.xendomain import XenDomain
@@ -28,8 +28,8 @@ IMAGE = ".iso"
 
 
 class Seeds:
-    def __init__(self, root: Path, kubelet: Kubelet, host: Host) -> None:
-        self._folder, self._kubelet, self._host = root / seed.SEEDS.lstrip("/"), kubelet, host
+    def __init__(self, root: Path, kubelet: Kubelet, devices: FileDevices) -> None:
+        self._folder, self._kubelet, self._devices = root / seed.SEEDS.lstrip("/"), kubelet, devices
 
     def read(self, domain: XenDomain, resolved: Resolved) -> dict[str, bytes] | None:
         """The files of the domain's seed; None: it has none.
@@ -53,7 +53,7 @@ class Seeds:
         return seed.files(domain, domain_uuid(domain), networks, given)
 
     async def write(self, domain: XenDomain, files: Mapping[str, bytes]) -> None:
-        """Make the image, and a device over it: QEMU serves no raw file read-only (xen-disk, 7.2).
+        """Make the image, and a device over it.
 
         Raises:
             Problem: SeedNotWritten.
@@ -63,14 +63,11 @@ class Seeds:
         try:
             file = await asyncio.to_thread(self._write, f"{of}{IMAGE}", files)
         except OSError as error:
-            raise Problem("SeedNotWritten", f"{seed.path(of)}: {error.strerror}", retry_after=30) from None
+            raise Problem("SeedNotWritten", f"{seed.SEEDS}/{of}{IMAGE}: {error.strerror}", retry_after=30) from None
         try:
-            device = await self._host.call(self._host.hypervisor.loop, f"{seed.LOOP}{of}", file, read_only=True)
+            await self._devices.make(of, seed.DEVICE, file)
         finally:
             os.close(file)
-        unfinished = self._folder / f".{of}.{uuid.uuid4().hex}"
-        unfinished.symlink_to(device)
-        unfinished.rename(self._folder / of)
 
     def _write(self, name: str, files: Mapping[str, bytes]) -> int:
         """Write the image under another name first; the file, open to be read."""
@@ -86,30 +83,17 @@ class Seeds:
                 unfinished.unlink()
         return os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
 
-    async def remove(self, of: str) -> None:
-        """Remove the seed of the domain of this UUID. Not there: success.
-
-        Raises:
-            HypervisorError: its loop device cannot be removed.
-        """
-        for name in (of, f"{of}{IMAGE}"):
-            with contextlib.suppress(FileNotFoundError):
-                (self._folder / name).unlink()
-        await self._host.call(self._host.hypervisor.unloop, f"{seed.LOOP}{of}")
-
-    async def sweep(self, wanted: Callable[[], Set[str]]) -> None:
-        """Remove all seeds but those of the domains of these UUIDs.
-
-        Raises:
-            HypervisorError: as `remove`.
-        """
-        loops = await self._host.call(self._host.hypervisor.loops)
-        found = {name.removeprefix(seed.LOOP) for name in loops if name.startswith(seed.LOOP)}
+    def remove(self, of: str) -> None:
+        """Remove the image of the domain of this UUID. Not there: success."""
         with contextlib.suppress(FileNotFoundError):
-            found |= {name.removesuffix(IMAGE) for name in os.listdir(self._folder) if not name.startswith(".")}
-        for of in found:
-            if of not in wanted():
-                await self.remove(of)
+            (self._folder / f"{of}{IMAGE}").unlink()
+
+    def sweep(self, wanted: Callable[[], Set[str]]) -> None:
+        """Remove all images but those of the domains of these UUIDs."""
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._folder):
+                if not name.startswith(".") and name.removesuffix(IMAGE) not in wanted():
+                    self.remove(name.removesuffix(IMAGE))
 
 
 def image(files: Mapping[str, bytes]) -> bytes:

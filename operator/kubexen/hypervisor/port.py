@@ -97,7 +97,7 @@ class DiskConfig:
 
     path: str  # host path
     target: str  # xvda, ...
-    read_only: bool = False
+    read_only: bool = False  # a block device only: QEMU serves no raw file read-only (xen-disk, 7.2)
     block_device: bool = False  # path is a block device, not a file
 
 

@@ -21,7 +21,7 @@ from kubexen.api.xendomain import DomainInterface, DomainType, LifecycleAction, 
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor import port
-from kubexen.plan import affinity, claims, seed
+from kubexen.plan import affinity, claims, devices, seed
 from kubexen.plan.claims import Claim
 from kubexen.plan.problem import Problem
 
@@ -312,14 +312,16 @@ def config(domain: XenDomain, resolved: Resolved, *, note: str) -> port.DomainCo
 
 def _disk_configs(domain: XenDomain, resolved: Resolved) -> Iterator[port.DiskConfig]:
     """In the order of the spec, and the seed last."""
-    files = {d.name: port.DiskConfig(d.path, d.target, read_only=d.read_only) for d in resolved.disks}
-    devices = {
+    found = {
         c.name: port.DiskConfig(c.path, c.target, read_only=c.read_only, block_device=True) for c in resolved.claims
     }
-    yield from (({**files, **devices})[entry.name] for entry in domain.spec.disks)
+    for disk in resolved.disks:
+        path = devices.path(domain_uuid(domain), disk.target) if disk.read_only else disk.path
+        found[disk.name] = port.DiskConfig(path, disk.target, read_only=disk.read_only, block_device=disk.read_only)
+    yield from (found[entry.name] for entry in domain.spec.disks)
     if domain.spec.cloud_init is not None:
         yield port.DiskConfig(
-            seed.path(domain_uuid(domain)), seed.target(domain), read_only=True, block_device=True
+            devices.path(domain_uuid(domain), seed.DEVICE), seed.target(domain), read_only=True, block_device=True
         )
 
 

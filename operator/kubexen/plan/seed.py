@@ -17,8 +17,7 @@ from kubexen.api.xennetwork import AddressRange, XenNetwork
 from kubexen.plan.problem import Problem
 
 SEEDS = "/run/kubexen/seeds"
-LOOP = "seed-"
-"""How the names of seeds' loop devices begin; those of claims are uids."""
+DEVICE = "seed"
 
 VOLUME_LABEL = "cidata"
 """What cloud-init looks for."""
@@ -38,11 +37,6 @@ echo 'SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{o
 udevadm control --reload || true
 """
 """A script and no #cloud-config: that would be merged with the user's, where a list of one replaces the other's."""
-
-
-def path(uuid: str) -> str:
-    """The seed's path on the domain's host: a link to a device over the image."""
-    return f"{SEEDS}/{uuid}"
 
 
 def target(domain: XenDomain) -> str:

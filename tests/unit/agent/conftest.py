@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kubexen.agent.claims import Claims
+from kubexen.agent.devices import FileDevices
 from kubexen.agent.host import Host
 from kubexen.agent.seeds import Seeds
 from kubexen.agent.storage.kubelet import Kubelet
@@ -31,8 +32,11 @@ class Machine:
         """As an agent that starts has it."""
         return Claims(self.root, self.kubelet, self.host)
 
+    def devices(self) -> FileDevices:
+        return FileDevices(self.root, self.host)
+
     def seeds(self) -> Seeds:
-        return Seeds(self.root, self.kubelet, self.host)
+        return Seeds(self.root, self.kubelet, self.devices())
 
     def links(self) -> dict[str, str]:
         folder = self.root / "run/kubexen/disks"

@@ -220,7 +220,7 @@ def test_the_plain_data_for_a_host() -> None:
     assert made.cmdline == "root=/dev/xvda quiet"
     assert (made.vcpus, made.max_vcpus, made.memory_kib, made.max_memory_kib) == (2, 4, 512 * 1024, 1024 * 1024)
     assert (made.affinity, made.weight, made.cap, made.restart_on_reboot) == ("0-3,^1", 256, 50, False)
-    assert made.disks == (DiskConfig("/srv/local/.kubexen/disks/uid-of-root.raw", "xvda", read_only=True),)
+    assert made.disks == (DiskConfig(f"/run/kubexen/devices/{UID}/xvda", "xvda", read_only=True, block_device=True),)
     assert made.interfaces == (InterfaceConfig("00:16:3e:00:00:01", "xenbr0"),)
     assert made.note == "n"
 
@@ -231,7 +231,7 @@ def test_claims_and_the_seed_are_devices_beside_disks() -> None:
     assert config(found, resolve(found, refs), note="n").disks == (
         DiskConfig("/run/kubexen/disks/uid-of-data", "xvda", block_device=True),
         DiskConfig("/srv/local/.kubexen/disks/uid-of-root.raw", "xvdz"),
-        DiskConfig(f"/run/kubexen/seeds/{UID}", "xvdy", read_only=True, block_device=True),
+        DiskConfig(f"/run/kubexen/devices/{UID}/seed", "xvdy", read_only=True, block_device=True),
     )
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,22 @@ class Directory:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
         return wanted
+
+    @contextlib.contextmanager
+    def opened(self, host_path: str) -> Iterator[int]:
+        """A disk, open to be read.
+
+        Raises:
+            Problem: PoolUnusable.
+        """
+        try:
+            file = os.open(self.local(host_path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise Problem("PoolUnusable", f"{host_path}: {error.strerror}", retry_after=30) from error
+        try:
+            yield file
+        finally:
+            os.close(file)
 
     def remove(self, host_path: str) -> None:
         """Remove a disk's data. Not there: success. Raises OSError."""

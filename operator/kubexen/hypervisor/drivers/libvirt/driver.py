@@ -92,6 +92,7 @@ class LibvirtDriver:
     def create(self, config: DomainConfig, *, paused: bool = False) -> DomainState:
         xml = to_xml(config)
         self._check_sizes(config)
+        self._check_disks(config)
         self._check_free(config)
         self._platform.check(config)
         weighted = (config.weight, config.cap) != (DEFAULT_WEIGHT, DEFAULT_CAP)
@@ -207,6 +208,11 @@ class LibvirtDriver:
             raise InvalidConfig(f"{config.vcpus} vCPUs, the maximum is {config.max_vcpus}")
         if not 0 < config.memory_kib <= config.max_memory_kib:
             raise InvalidConfig(f"{config.memory_kib} KiB of memory, the maximum is {config.max_memory_kib} KiB")
+
+    def _check_disks(self, config: DomainConfig) -> None:
+        for disk in config.disks:
+            if disk.read_only and not disk.block_device:
+                raise InvalidConfig(f"{disk.target}: a file cannot be read-only; give a device over it")
 
     def _check_free(self, config: DomainConfig) -> None:
         """Neither the uuid nor the name may be taken: not in Xen by whomever, nor by a definition in libvirt."""

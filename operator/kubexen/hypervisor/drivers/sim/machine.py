@@ -214,6 +214,8 @@ def check(config: DomainConfig, settings: Settings) -> None:
     targets = [disk.target for disk in config.disks]
     for wrong, why in (
         (not config.kernel, "no kernel"),
+        *((d.read_only and not d.block_device, f"{d.target}: a file cannot be read-only; give a device over it")
+          for d in config.disks),
         (config.memory_kib <= 0 or config.memory_kib > config.max_memory_kib, "memory is not within 1 and its maximum"),
         (config.vcpus < 1 or config.vcpus > config.max_vcpus, "vcpus is not within 1 and its maximum"),
         (config.vcpus > settings.cpus, f"{config.vcpus} vCPUs on {settings.cpus} physical CPUs"),

@@ -1,0 +1,57 @@
+"""Files of this host as read-only block devices of a domain: loop devices made before its start, removed when it has left.
+
+seeds.py and disks.py give the files; plan/devices.py says where the devices are. A device outlives the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import Callable, Set
+from pathlib import Path
+
+from kubexen.agent.host import Host
+from kubexen.plan import devices
+
+
+class FileDevices:
+    def __init__(self, root: Path, host: Host) -> None:
+        self._root, self._host = root, host
+
+    async def make(self, of: str, name: str, file: int) -> None:
+        """The device of this name of the domain of this UUID, over an open file. Again: over the file that is given now.
+
+        Raises:
+            HypervisorError: no loop device can be made.
+        """
+        device = await self._host.call(self._host.hypervisor.loop, devices.loop(of, name), file, read_only=True)
+        await asyncio.to_thread(self._link, self._root / devices.path(of, name).lstrip("/"), device)
+
+    async def remove(self, of: str) -> None:
+        """Remove all of the domain's. Not there: success.
+
+        Raises:
+            HypervisorError: a loop device cannot be removed.
+        """
+        for name in await self._host.call(self._host.hypervisor.loops):
+            if name.startswith(devices.loop(of)):
+                await self._host.call(self._host.hypervisor.unloop, name)
+        await asyncio.to_thread(shutil.rmtree, self._root / devices.DEVICES.lstrip("/") / of, ignore_errors=True)
+
+    async def sweep(self, wanted: Callable[[], Set[str]]) -> None:
+        """Remove those of all domains but these.
+
+        Raises:
+            HypervisorError: as `remove`.
+        """
+        loops = await self._host.call(self._host.hypervisor.loops)
+        for of in {name.removeprefix(devices.LOOP).partition("/")[0] for name in loops if name.startswith(devices.LOOP)}:
+            if of not in wanted():
+                await self.remove(of)
+
+    def _link(self, link: Path, device: str) -> None:
+        link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unfinished = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
+        unfinished.symlink_to(device)
+        unfinished.rename(link)
