@@ -91,9 +91,12 @@ class Stack:
         """The chart, but its workloads: no kubelet would run them."""
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         self.apply(namespace, *chart.without_workloads(chart.render(NAMESPACE)))
+        self.wait_admitted()
+
+    def wait_admitted(self) -> None:
+        """Until objects of Kubexen's can be made. An API server that is new, or to which the kinds are, answers 503 for some
+        seconds: its policies that set finalizers learn of a kind later than it is served."""
         self.cluster.wait_served()
-        # The policies that set finalizers know a new kind some seconds after it is served; until then the API server refuses
-        # to make an object of it, with 503.
         deadline = time.monotonic() + 60
         while refusal := self._refusal():
             if time.monotonic() > deadline:
