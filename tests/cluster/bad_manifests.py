@@ -79,7 +79,8 @@ HOLDER = (
         disks=[entry("root", "a", disk="held")],
         interfaces=[interface(mac=HOLDER_MAC)],
     ),
-    domain("claimer", powerState="Halted", disks=[entry("data", "b", claimName="held-claim")]),
+    # First by its name as well: of two made in one second, that decides who has the claim.
+    domain("a-claimer", powerState="Halted", disks=[entry("data", "b", claimName="held-claim")]),
 )
 """A good domain that is there first and has what others want."""
 
@@ -128,7 +129,7 @@ UNREADY: dict[str, Unready] = {
     ),
     "claim-of-another": Unready(
         "DiskInUse",
-        ("PersistentVolumeClaim 'held-claim' is held by XenDomain 'claimer'", "give this one a claim of its own"),
+        ("PersistentVolumeClaim 'held-claim' is held by XenDomain 'a-claimer'", "give this one a claim of its own"),
         {"disks": [entry("data", "b", claimName="held-claim")]},
     ),
     "missing-secret": Unready(
