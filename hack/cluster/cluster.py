@@ -26,7 +26,7 @@ from hack.cluster.components import PORTS, Layout
 from hack.cluster.nodes import SimulatedNodes
 from hack.cluster.ports import free_ports
 from hack.cluster.process import ComponentFailed, Process
-from hack.tools.build import binary, tools
+from hack.tools.build import CONTROL_PLANE, binary, tools
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = REPOSITORY / "charts" / "kubexen" / "files" / "scheduler-profiles.yaml"
@@ -66,7 +66,7 @@ class Cluster(SimulatedNodes):
 
     def start(self, *, survive: bool = False) -> None:
         """Start what does not run yet, and return when the cluster takes work. Tools that are missing are built."""
-        tools(self._cache)
+        tools(self._cache, CONTROL_PLANE)
         fresh = not any(process.pid for process in self._processes.values())
         self.state.mkdir(parents=True, exist_ok=True)
         self._credentials.ensure()
@@ -177,7 +177,7 @@ class Cluster(SimulatedNodes):
 
     def environment(self) -> dict[str, str]:
         """KUBECONFIG and PATH for a process that uses this cluster."""
-        folders = [str(folder) for folder in tools(self._cache)]
+        folders = [str(folder) for folder in tools(self._cache, CONTROL_PLANE)]
         inherited = [part for part in os.environ.get("PATH", os.defpath).split(":") if part not in folders]
         return {"KUBECONFIG": str(self.kubeconfig), "PATH": ":".join(folders + inherited)}
 

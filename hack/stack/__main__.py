@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hack.stack.demo import demo, say
 from hack.stack.stack import Stack
-from hack.tools.build import tools
+from hack.tools.build import CONTROL_PLANE, tools
 from hack.xenlab import needs
 from hack.xenlab.build import build, image
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.driver == "xen":
         _needs_of_xen()
-    tools()
+    tools(families=CONTROL_PLANE)
     if arguments.driver == "xen":
         build()
     if arguments.verb == "up":

@@ -37,6 +37,7 @@ class Family:
     commands: Mapping[str, str]  # the binary's name: its Go package
     version_variables: Sequence[str] = ()  # linker variables, with {version}, {major}, {minor} and {patch} filled in
     files: Mapping[str, str] = field(default_factory=dict)  # path in the family's folder: path in the module
+    tags: Sequence[str] = ()  # Go build tags
 
     @cached_property
     def version(self) -> str:
@@ -56,6 +57,7 @@ class Family:
         """Names the family's folder in the cache: it changes with all that goes into the binaries."""
         inputs = [self._go_mod, (HERE / self.name / "go.sum").read_text(), self.linker_flags]
         inputs += [f"{a} {b}" for a, b in sorted([*self.commands.items(), *self.files.items()])]
+        inputs += self.tags
         digest = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
         return f"{self.name}-{self.version}-{digest[:8]}"
 
@@ -96,8 +98,15 @@ FAMILIES = {
                 )
             },
         ),
+        Family(
+            "helm",
+            "helm.sh/helm/v4",
+            {"helm": "helm.sh/helm/v4/cmd/helm"},
+            version_variables=["helm.sh/helm/v4/internal/version.version={version}"],
+        ),
     )
 }
+CONTROL_PLANE = ("etcd", "kubernetes", "kwok")
 
 
 def build(name: str, cache: Path | None = None) -> Path:
@@ -140,6 +149,7 @@ def _build_into(family: Family, folder: Path, cache: Path) -> None:
         start = time.monotonic()
         print(f"building {family.name} {family.version}: {command} ...", end="", file=sys.stderr, flush=True)
         arguments = ["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", family.linker_flags]
+        arguments += [f"-tags={','.join(family.tags)}"] if family.tags else []
         try:
             _run([str(go), *arguments, "-o", str(folder / "bin" / command), package], source)
         except BaseException:
