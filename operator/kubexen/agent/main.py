@@ -62,7 +62,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, task.cancel)
     api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-agent")
     try:
-        hypervisor = await _open(arguments.driver)
+        hypervisor = await _open(arguments.driver, arguments.root)
         try:
             await run(api, hypervisor, arguments)
         finally:
@@ -73,11 +73,11 @@ async def _main(arguments: argparse.Namespace) -> None:
         await api.close()
 
 
-async def _open(uri: str) -> Hypervisor:
+async def _open(uri: str, root: Path) -> Hypervisor:
     """The driver, as soon as the host lets it be opened."""
     while True:
         try:
-            return await asyncio.to_thread(connect, uri)
+            return await asyncio.to_thread(connect, uri, root)
         except HypervisorError as error:
             if error.retry_after is None:
                 raise
