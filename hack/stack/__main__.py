@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from hack import needs
 from hack.stack.demo import demo, say
 from hack.stack.stack import Stack
 from hack.tools.build import CONTROL_PLANE, tools
-from hack.xenlab import needs
 from hack.xenlab.build import build, image
 
 
@@ -80,13 +80,13 @@ def _needs_of_xen() -> None:
     if image().path.is_dir():
         return
     if os.geteuid() != 0:
-        lacking = needs.missing(needs.BUILD)
+        lacking = needs.missing(needs.LAB_BUILD)
         packages = f" and these Debian packages: {' '.join(lacking)}" if lacking else ""
         raise RuntimeError(
             f"real Xen hosts need root once, to build their image{packages}. "
             "Without that: make demo DRIVER=sim does the same on simulated hosts"
         )
-    needs.ensure(needs.BUILD)
+    needs.ensure(needs.LAB_BUILD)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hack.xenlab import needs
+from hack import needs
+from hack.progress import step
 from hack.xenlab.build import BuildError, build
 from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
-from hack.xenlab.progress import step
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hack.xenlab import needs
+from hack import needs
+from hack.progress import step
 from hack.xenlab.build import Image, build
 from hack.xenlab.host import XenHost
-from hack.xenlab.progress import step
 
 ROOT = Path(__file__).parent.parent.parent
 SHARED_DISK = 1 << 30  # bytes; every host's /dev/vdb
@@ -104,7 +104,7 @@ class Lab:
 
         Without `survive` the lab is stopped when this process ends, however it ends.
         """
-        needs.ensure(needs.RUN)
+        needs.ensure(needs.LAB)
         if not self._file.exists():
             self.state.image = str(build().path)
             self.state.run = tempfile.mkdtemp(prefix="xenlab-", dir="/tmp")
