@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.verb == "list":
         for host in lab.hosts:
-            print(host.name, "up" if host.alive else "off", host.address, f"127.0.0.1:{host.ssh_port}")
+            print(host.name, "up" if host.alive else "off", host.address, f"127.0.0.1:{host.port('ssh')}")
         return 0
     host = lab.host(options.host)
     match options.verb:

@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--node", default=socket.gethostname(), help="the name of this host's Node")
     parser.add_argument("--driver", default="xen:///system", help="xen:///system, or sim:///DIRECTORY")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where this process sees the host's file system")
+    parser.add_argument("--xen-root", type=Path, default=Path(os.environ.get("KUBEXEN_XEN_ROOT", "/")),
+                        help="below it is the host's /usr, with what belongs to its Xen; default: $KUBEXEN_XEN_ROOT, or /")
     parser.add_argument("--kubeconfig", help="default: $KUBECONFIG, or the pod's own account")
     parser.add_argument("--namespace", default="kubexen-system", help="where Leases are kept")
     parser.add_argument("--full-look", type=float, default=30.0, help="seconds between two looks at every domain")
@@ -62,7 +64,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, task.cancel)
     api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-agent")
     try:
-        hypervisor = await _open(arguments.driver, arguments.root)
+        hypervisor = await _open(arguments.driver, arguments.xen_root)
         try:
             await run(api, hypervisor, arguments)
         finally:
@@ -73,11 +75,11 @@ async def _main(arguments: argparse.Namespace) -> None:
         await api.close()
 
 
-async def _open(uri: str, root: Path) -> Hypervisor:
+async def _open(uri: str, xen_root: Path) -> Hypervisor:
     """The driver, as soon as the host lets it be opened."""
     while True:
         try:
-            return await asyncio.to_thread(connect, uri, root)
+            return await asyncio.to_thread(connect, uri, xen_root)
         except HypervisorError as error:
             if error.retry_after is None:
                 raise

@@ -43,12 +43,12 @@ class LibvirtDriver:
         self._seen: dict[str, DomainState] = {}  # ours, at the last look
 
     @classmethod
-    def open(cls, uri: str, root: Path = Path("/")) -> LibvirtDriver:
-        """`root`: where this process sees dom0's files. Errors: Unreachable."""
+    def open(cls, uri: str, xen_root: Path = Path("/")) -> LibvirtDriver:
+        """`xen_root`: below it is the /usr of the host, with what belongs to its version of Xen. Errors: Unreachable."""
         listeners = Listeners()
         connection = Connection(uri, listeners.tell)
         platform: Platform
-        platform = XenPlatform(connection, HostFiles(root)) if uri.startswith("xen") else LibvirtPlatform(connection)
+        platform = XenPlatform(connection, HostFiles(xen_root)) if uri.startswith("xen") else LibvirtPlatform(connection)
         return cls(connection, platform, listeners)
 
     @property

@@ -1,7 +1,7 @@
-"""dom0's own files as this process sees them: below a root, which is '/' in dom0 itself and another folder in a container.
+"""What belongs to the Xen of this host: its Python bindings and its tools, below a root that is '/' in dom0 itself.
 
-The agent's image has no Xen in it, since what is bound to a Xen version must be that of the host: lowlevel.py takes Xen's
-Python bindings and its tools from here. Of the host's files both need /usr alone, and only to read.
+The agent's image has no Xen in it, since what is bound to a Xen version must be the host's. In a container the host's /usr
+is mounted below the root, read-only; nothing else of the host is needed here. lowlevel.py calls this.
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ class HostFiles:
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
 
-    def path(self, host_path: str) -> Path:
-        """Where this process sees a path of the host."""
-        return self.root / host_path.lstrip("/")
-
     def command(self, name: str) -> list[str]:
         """The begin of a command line that runs one of the toolstack's programs.
 
@@ -47,7 +43,7 @@ class HostFiles:
 
         Libraries that this system does not have are the host's. Raises ImportError where anything does not fit.
         """
-        folder = str(self.path(f"/usr/lib/xen-{xen_version()}/lib/python"))
+        folder = str(self.root / f"usr/lib/xen-{xen_version()}/lib/python")
         if folder not in sys.path:
             sys.path.append(folder)
         loaded: set[str] = set()

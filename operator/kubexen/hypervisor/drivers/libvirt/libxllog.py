@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-PATH = "/var/log/libvirt/libxl/libxl-driver.log"
+PATH = Path("/var/log/libvirt/libxl/libxl-driver.log")
 MOST_BYTES = 16384
 MOST_LINES = 3
 
@@ -18,7 +18,7 @@ _LINE = re.compile(r"^\S+ \S+: (?:libxl|xc): (?:panic: )?(?:\S+\.c:\d+: ?)?(?P<f
 
 
 class LibxlLog:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path = PATH) -> None:
         self._path = path
 
     def end(self) -> int:

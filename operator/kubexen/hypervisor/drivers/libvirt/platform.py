@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import libvirt
@@ -18,7 +19,6 @@ from kubexen.hypervisor.drivers.libvirt.devices import devices_of
 from kubexen.hypervisor.drivers.libvirt.flags import FlagsProbe, LibvirtProbe, XcProbe, XlProbe
 from kubexen.hypervisor.drivers.libvirt.host import host_by_libvirt, host_by_xc, host_by_xl
 from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
-from kubexen.hypervisor.drivers.libvirt.libxllog import PATH as LIBXL_LOG
 from kubexen.hypervisor.drivers.libvirt.libxllog import LibxlLog
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands, LowLevel, Xen
 from kubexen.hypervisor.drivers.libvirt.mapping import translate
@@ -35,7 +35,7 @@ from kubexen.hypervisor.port import (
 
 logger = logging.getLogger(__name__)
 
-NETWORK_DEVICES = "/sys/class/net"
+NETWORK_DEVICES = Path("/sys/class/net")
 
 
 class Platform(Protocol):
@@ -79,8 +79,7 @@ class XenPlatform:
     capabilities = frozenset(Capability)
 
     def __init__(self, connection: Connection, files: HostFiles) -> None:
-        self._files = files
-        self._log = LibxlLog(files.path(LIBXL_LOG))
+        self._log = LibxlLog()
         self._commands = Commands(files)
         self._look: Callable[[], HostInfo]
         self._xen: Xen
@@ -104,16 +103,15 @@ class XenPlatform:
     def check(self, config: DomainConfig) -> None:
         """libxl's own answer to these comes late, says little, or never comes: without its file a disk's backend just
         does not connect, an affinity to CPUs that are not there is dropped (both seen on libvirt 9.0, Xen 4.17)."""
-        for what, file in [("kernel", config.kernel), ("initrd", config.initrd)]:
-            if file and not self._files.path(file).is_file():
-                raise InvalidConfig(f"{what}: no file {file}")
+        for what, path in [("kernel", config.kernel), ("initrd", config.initrd)]:
+            if path and not Path(path).is_file():
+                raise InvalidConfig(f"{what}: no file {path}")
         for disk in config.disks:
-            path = self._files.path(disk.path)
-            there = path.is_block_device() if disk.block_device else path.is_file()
+            there = Path(disk.path).is_block_device() if disk.block_device else Path(disk.path).is_file()
             if not there:
                 raise InvalidConfig(f"disk {disk.target}: no {'block device' if disk.block_device else 'file'} {disk.path}")
         for interface in config.interfaces:
-            if not self._files.path(f"{NETWORK_DEVICES}/{interface.bridge}/bridge").is_dir():
+            if not (NETWORK_DEVICES / interface.bridge / "bridge").is_dir():
                 raise InvalidConfig(f"interface {interface.mac}: no bridge {interface.bridge}")
         host = self.host()
         if config.affinity and not parse_affinity(config.affinity) & set(range(host.cpus)):
