@@ -99,8 +99,6 @@ def test_an_anchor_in_dom0_stays_until_its_process_is_killed(stack: Stack, lab: 
         container = pods.container_id(pods.wait_phase(cluster, path, "Running", SLOW))
         process = host.ssh(f"grep -l {container} /proc/[0-9]*/cgroup | cut -d/ -f3").stdout.strip()
         assert process.isdecimal()
-        memory = host.ssh(f"awk '/^VmRSS/ {{print $2}}' /proc/{process}/status").stdout
-        figure("an anchor's process in dom0, resident, KiB", float(memory))
 
         cluster.kubectl("delete", "pod", "held", "-n", namespace, "--wait=false")
         host.until(f"journalctl -u containerd --no-pager | grep -q 'StopContainer for .*{container}'", SLOW)
@@ -110,6 +108,8 @@ def test_an_anchor_in_dom0_stays_until_its_process_is_killed(stack: Stack, lab: 
         assert "running" in held["status"]["containerStatuses"][0]["state"]
         assert host.ssh(f"kill -0 {process}", check=False).returncode == 0
 
+        memory = host.ssh(f"awk '/^VmRSS/ {{print $2}}' /proc/{process}/status").stdout
+        figure("an anchor's process in dom0, resident, KiB", float(memory))
         host.ssh(f"kill -KILL {process}")
         cluster.api.wait_gone(path, SLOW)
 
