@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("verb", choices=("demo", "up", "down", "env"))
     parser.add_argument("--driver", choices=("xen", "sim"), default="xen")
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--kubelets", action="store_true", help="up: the hosts' dom0s are real nodes")
     parser.add_argument("--state", type=Path)
     arguments = parser.parse_args()
     try:
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.driver == "xen":
         build()
     if arguments.verb == "up":
-        stack = Stack(state, arguments.driver, arguments.nodes)
+        stack = Stack(state, arguments.driver, arguments.nodes, kubelets=arguments.kubelets)
         _start(stack, survive=True)
         print(f'now: eval "$(make -s env STATE={state})"; kubectl get xhost')
         return 0
