@@ -37,8 +37,8 @@ down: $(VENV)/.ready ## end what `make up` started
 env: $(VENV)/.ready ## shell settings for it: eval "$$(make -s env)"
 	@$(PYTHON) -m hack.stack env --state "$(STATE)"
 
-.PHONY: test test-unit test-contract test-cluster test-xen
-test: test-unit test-contract test-cluster test-xen ## all tests
+.PHONY: test test-unit test-contract test-cluster test-e2e test-xen
+test: test-unit test-contract test-cluster test-e2e test-xen ## all tests
 	@echo "all levels passed"
 
 test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts, the chart: no cluster, no root
@@ -52,12 +52,22 @@ test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 	@$(PYTHON) -m hack.tools.build
 	@hack/level cluster $(PYTHON) -m pytest tests/cluster
 
+test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real Xen hosts
+	@$(PYTHON) -m hack.tools.build
+	@$(PYTHON) -m hack.image
+	@$(PYTHON) -m hack.xenlab build
+	@hack/level e2e $(PYTHON) -m pytest tests/e2e
+
 test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen-lab $(PYTHON) -m pytest tests/xen/test_holds.py tests/xen/test_lab.py
 	@hack/level xen-contract $(PYTHON) -m pytest -s tests/xen/test_contract.py
 	@hack/level xen $(PYTHON) -m pytest tests/xen/test_kubexen.py tests/xen/test_volumes.py
+
+.PHONY: image
+image: $(VENV)/.ready ## the image, as an archive in the cache
+	@$(PYTHON) -m hack.image
 
 .PHONY: lint generate bench bench-xen requirements
 lint: $(VENV)/.ready ## ruff, mypy, import-linter

@@ -1,7 +1,7 @@
 """A real Kubernetes control plane without Docker, for tests, the demo and the bench.
 
-`Cluster` is its library, `python -m hack.cluster up|down|env|status` its command. It brings no kubelet: a node is
-simulated by kwok, or joins by itself with a kubeconfig from here.
+`Cluster` is its library, `python -m hack.cluster up|down|env|status` its command. A node is
+simulated by kwok, or real: on this machine (kubelet.py), or elsewhere with files from here.
 """
 
 from hack.cluster.api import Api, ApiError

@@ -1,7 +1,7 @@
 """A control plane in a state folder: started, asked, broken in parts on purpose, and ended.
 
 Called by tests (as a fixture), the demo, the bench and the command `python -m hack.cluster`. Several run side by side.
-What its components are told is in components.py; simulated nodes are in nodes.py.
+What its components are told is in components.py; simulated nodes are in nodes.py, real ones in kubelet.py.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hack.cluster import audit
+from hack.cluster import audit, kubelet
 from hack.cluster.api import Api, ApiError
-from hack.cluster.certificates import Credentials, kubeconfig
+from hack.cluster.certificates import Credentials, kubeconfig, kubeconfig_by_certificate
 from hack.cluster.components import PORTS, Layout
+from hack.cluster.nodeconfig import SERVICE
 from hack.cluster.nodes import SimulatedNodes
 from hack.cluster.ports import free_ports
 from hack.cluster.process import ComponentFailed, Process
@@ -30,7 +31,7 @@ from hack.tools.build import CONTROL_PLANE, binary, tools
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = REPOSITORY / "charts" / "kubexen" / "files" / "scheduler-profiles.yaml"
-CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
+CLIENTS = ("node-proxy", "kube-controller-manager", "kube-scheduler", "kwok")
 COMPONENTS = ("etcd", "kube-apiserver", *CLIENTS)
 READY_TIMEOUT = 60.0  # seconds, for one component on a busy machine
 
@@ -80,6 +81,8 @@ class Cluster(SimulatedNodes):
 
     def stop(self, *, delete: bool = False) -> None:
         """End every process, whoever started it. The state folder stays for a later start, unless `delete`."""
+        for node in self.kubelets():
+            node.stop()
         self._stop_components()
         if self._guard:
             self._guard.kill()
@@ -130,6 +133,46 @@ class Cluster(SimulatedNodes):
     def ended(self) -> dict[str, str]:
         """The components that do not run, each with the end of its log."""
         return {name: process.log_tail() for name, process in self._processes.items() if process.pid is None}
+
+    # Real nodes
+
+    def kubelets(self) -> list[kubelet.Kubelet]:
+        """The real nodes on this machine."""
+        return kubelet.nodes(self.state, self._cache)
+
+    def add_kubelet(self, name: str = "local", labels: Mapping[str, str] | None = None) -> kubelet.Kubelet:
+        """Make a real node on this machine (see `kubelet.lacking`), and wait until it takes pods."""
+        node = kubelet.Kubelet(self.state, name, self._cache)
+        api_server = f"127.0.0.1:{self._ports['kube-apiserver']}"
+        node.start(self.kubelet_files(name, node.address), api_server, lease_seconds=self.node_monitor_grace_period)
+        self.add_way(name, node.way)
+        try:
+            self.wait_node_ready(name)
+        except TimeoutError as error:
+            raise ComponentFailed(f"{error}\n{node.log_tail('kubelet')}") from None
+        self.label_node(name, labels or {})
+        return node
+
+    def remove_kubelet(self, node: kubelet.Kubelet) -> None:
+        """End a real node, with its pods, and delete its Node."""
+        node.stop()
+        self.delete_node(node.name)
+
+    def add_way(self, node: str, way: str) -> None:
+        """Say how the API server reaches the kubelet of a node: `within PID` or `at HOST:PORT` (see ways.py)."""
+        (self._layout.ways / node).write_text(way)
+
+    def kubelet_files(self, name: str, address: str) -> dict[str, str]:
+        """What the kubelet of a node needs to be one of this cluster: certificates, and the way to the API server."""
+        ca = self._credentials.ca.read_bytes()
+        certificate, key = self._credentials.issue(f"system:node:{name}", "system:nodes", name, address)
+        server = f"https://{SERVICE}"
+        return {
+            "ca.crt": ca.decode(),
+            "kubelet.crt": certificate,
+            "kubelet.key": key,
+            "kubeconfig": kubeconfig_by_certificate(server, ca, certificate, key),
+        }
 
     # Access
 

@@ -5,7 +5,10 @@ Called by cluster.py, which starts them. It starts nothing and chooses no port.
 
 from __future__ import annotations
 
+import hashlib
+import socket
 import ssl
+import sys
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +18,22 @@ import yaml
 
 from hack.cluster import audit
 from hack.cluster.certificates import Credentials, kubeconfig
+from hack.cluster.kubelet import WAYS
 from hack.cluster.nodes import MANAGED_LABEL, MANAGED_VALUE
 from hack.tools.build import binary, build
 
 PORTS = ("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+# How the API server reaches nodes: by the proxy of ways.py.
+EGRESS = """\
+apiVersion: apiserver.k8s.io/v1beta1
+kind: EgressSelectorConfiguration
+egressSelections:
+- name: cluster
+  connection:
+    proxyProtocol: HTTPConnect
+    transport:
+      uds: {{udsName: "@{name}"}}
+"""
 OWN_STAGES = Path(__file__).parent / "stages"
 
 
@@ -36,6 +51,16 @@ class Layout:
     @property
     def server(self) -> str:
         return f"https://127.0.0.1:{self.ports['kube-apiserver']}"
+
+    @property
+    def ways(self) -> Path:
+        """The folder that says how each real node's kubelet is reached: see ways.py."""
+        return self.state / "ways"
+
+    @property
+    def proxy(self) -> str:
+        """The name of the proxy's socket. It has no path: the state folder's may be too long for one."""
+        return f"kubexen-{hashlib.sha256(str(self.state).encode()).hexdigest()[:12]}"
 
     def kubeconfig(self, user: str) -> Path:
         return self.state / "config" / f"{user.removeprefix('system:')}.kubeconfig"
@@ -57,8 +82,12 @@ class Layout:
             **yaml.safe_load(self.profiles.read_text()),
         }
         (config / "scheduler.yaml").write_text(yaml.safe_dump(scheduler, sort_keys=False))
+        (config / "egress.yaml").write_text(EGRESS.format(name=self.proxy))
+        self.ways.mkdir(exist_ok=True)
 
     def command(self, component: str) -> list[str]:
+        if component == "node-proxy":
+            return [sys.executable, str(WAYS), "to-nodes", self.proxy, str(self.ways)]
         flags = {
             "etcd": self._etcd,
             "kube-apiserver": self._apiserver,
@@ -70,6 +99,9 @@ class Layout:
 
     def healthy(self, component: str) -> bool:
         """Whether the component answers its health check."""
+        if component == "node-proxy":
+            with socket.socket(socket.AF_UNIX) as connection:
+                return connection.connect_ex(f"\0{self.proxy}") == 0
         scheme, path = {
             "etcd": ("http", "/health"),
             "kube-apiserver": ("https", "/readyz"),
@@ -107,6 +139,11 @@ class Layout:
             f"--service-account-key-file={self.credentials.service_account_public_key}",
             f"--service-account-signing-key-file={self.credentials.service_account_key}",
             f"--token-auth-file={self.credentials.tokens}",
+            f"--client-ca-file={self.credentials.ca}",  # kubelets come with certificates
+            f"--egress-selector-config-file={self.state / 'config' / 'egress.yaml'}",
+            f"--kubelet-client-certificate={self.credentials.kubelet_client_certificate}",
+            f"--kubelet-client-key={self.credentials.kubelet_client_key}",
+            f"--kubelet-certificate-authority={self.credentials.ca}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--service-cluster-ip-range=10.96.0.0/16",

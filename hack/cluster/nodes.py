@@ -58,14 +58,18 @@ class SimulatedNodes:
         The node lifecycle controller makes it NotReady after the grace period. It does not evict pods when every node
         of the cluster is silent: then it takes its own network for the broken part.
         """
-        self._set_label(name, None)
+        self.label_node(name, {MANAGED_LABEL: None})
         if wait:
             self.api.wait(_path(name), lambda node: _ready(node) == "Unknown", self.node_monitor_grace_period + 30)
 
     def resume_heartbeat(self, name: str) -> None:
         """Bring a silent node back, and wait until it takes pods."""
-        self._set_label(name, MANAGED_VALUE)
+        self.label_node(name, {MANAGED_LABEL: MANAGED_VALUE})
         self.wait_node_ready(name)
+
+    def label_node(self, name: str, labels: Mapping[str, str | None]) -> None:
+        """Label a node, as an administrator does (None removes)."""
+        self.api.patch(_path(name), {"metadata": {"labels": dict(labels)}})
 
     def delete_node(self, name: str) -> None:
         """Delete the Node object. Kubernetes removes its Lease and, after a while, its pods."""
@@ -77,9 +81,6 @@ class SimulatedNodes:
         self.api.patch(f"{_path(name)}/status", {"status": {"capacity": dict(capacity)}})
         wanted = {resource: value for resource, value in capacity.items() if value is not None}
         return self.api.wait(_path(name), lambda node: wanted.items() <= node["status"]["allocatable"].items())
-
-    def _set_label(self, name: str, value: str | None) -> None:
-        self.api.patch(_path(name), {"metadata": {"labels": {MANAGED_LABEL: value}}})
 
 
 def _path(name: str) -> str:

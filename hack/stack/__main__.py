@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from hack import needs
 from hack.stack.demo import demo, say
 from hack.stack.stack import Stack
 from hack.tools.build import CONTROL_PLANE, tools
-from hack.xenlab import needs
 from hack.xenlab.build import build, image
 
 
@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("verb", choices=("demo", "up", "down", "env"))
     parser.add_argument("--driver", choices=("xen", "sim"), default="xen")
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--kubelets", action="store_true", help="up: the hosts' dom0s are real nodes")
     parser.add_argument("--state", type=Path)
     arguments = parser.parse_args()
     try:
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.driver == "xen":
         build()
     if arguments.verb == "up":
-        stack = Stack(state, arguments.driver, arguments.nodes)
+        stack = Stack(state, arguments.driver, arguments.nodes, kubelets=arguments.kubelets)
         _start(stack, survive=True)
         print(f'now: eval "$(make -s env STATE={state})"; kubectl get xhost')
         return 0
@@ -80,13 +81,13 @@ def _needs_of_xen() -> None:
     if image().path.is_dir():
         return
     if os.geteuid() != 0:
-        lacking = needs.missing(needs.BUILD)
+        lacking = needs.missing(needs.LAB_BUILD)
         packages = f" and these Debian packages: {' '.join(lacking)}" if lacking else ""
         raise RuntimeError(
             f"real Xen hosts need root once, to build their image{packages}. "
             "Without that: make demo DRIVER=sim does the same on simulated hosts"
         )
-    needs.ensure(needs.BUILD)
+    needs.ensure(needs.LAB_BUILD)
 
 
 if __name__ == "__main__":

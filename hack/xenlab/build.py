@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.xenlab import needs
+from hack import needs
+from hack.progress import step
 from hack.xenlab.kernel import unpack_kernel
-from hack.xenlab.progress import step
 
 HERE = Path(__file__).parent
 PYPROJECT = HERE.parent.parent / "pyproject.toml"
@@ -128,7 +128,7 @@ def build() -> Image:
         return target
     if os.geteuid() != 0:
         raise needs.MissingTools("building the Xen lab's image needs root (debootstrap, chroot)")
-    needs.ensure(needs.BUILD)
+    needs.ensure(needs.LAB_BUILD)
     os.umask(0o022)
     with _locked(cache_dir()), step(f"build {target.path}"):
         _stage(target.path, "dom0 image", _build_image)
@@ -191,15 +191,19 @@ def _mirror() -> str:
 # --- stage 1 and 2: a Debian system, and the packages of dom0 in it
 
 
+def debian() -> Path:
+    """The root of a small Debian system, made now if it is not there yet; nobody changes it."""
+    return _stage(cache_dir() / f"xenlab-debian-{SUITE}", "debootstrap", _debian) / "rootfs"
+
+
 def _debian(work: Path) -> None:
     _run("debootstrap", "--variant=minbase", SUITE, work / "rootfs", _mirror(), log=work / "log")
 
 
 def _packages(work: Path) -> None:
     """apt installs the packages: debootstrap's --include cannot resolve "a | b" dependencies."""
-    debian = _stage(cache_dir() / f"xenlab-debian-{SUITE}", "debootstrap", _debian)
     root, log = work / "rootfs", work / "log"
-    _run("cp", "-a", "--reflink=auto", debian / "rootfs", root, log=log)
+    _run("cp", "-a", "--reflink=auto", debian(), root, log=log)
     _run("cp", "-rT", HERE / "dom0/base", root, log=log)
     no_services = root / "usr/sbin/policy-rc.d"
     no_services.write_text("#!/bin/sh\nexit 101\n")

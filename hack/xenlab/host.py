@@ -26,6 +26,7 @@ from hack.xenlab.build import DOM0_PYTHON, Image
 MACHINE = "10.0.2.2"  # how a dom0 reaches 127.0.0.1 of the machine that the lab runs on
 GUEST_LOGS = "/var/log/xen/console"
 SOURCE = "/opt/kubexen/src"  # where the agent's own code is in dom0
+FORWARDED = {"ssh": 22, "kubelet": 10250}  # ports of dom0 that this machine reaches
 AGENT = "kubexen-agent.service"
 # smap=off: TCG of QEMU < 9.1 faults on a ring-3 IRET under SMAP, which kills a PV dom0.
 # rdtscp=off: guests then need no tsc_mode setting.
@@ -49,6 +50,8 @@ class XenHost:
     shared_disk: Path
     wire_port: int
     memory: str
+    dom0_memory: str
+    extra_disk: str
     cpus: int
 
     @property
@@ -66,9 +69,9 @@ class XenHost:
         """dom0's own changes to the image's disk."""
         return self.folder / "root.qcow2"
 
-    @property
-    def ssh_port(self) -> int:
-        return int((self.folder / "ssh-port").read_text())
+    def port(self, name: str) -> int:
+        """The port of this machine's loopback that leads to one of dom0's: see FORWARDED."""
+        return int((self.folder / f"{name}-port").read_text())
 
     # --- power
 
@@ -90,13 +93,15 @@ class XenHost:
             backing = ("-F", "raw", "-b", str(self.image.disk))
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self.disk)], check=True)
         for _ in range(5):  # another process can take the free port before QEMU does
-            port = self.folder / "ssh-port"
-            if not port.exists():
-                port.write_text(str(_free_port()))
+            ports = [self.folder / f"{name}-port" for name in FORWARDED]
+            for port in ports:
+                if not port.exists():
+                    port.write_text(str(_free_port()))
             done = subprocess.run(self._qemu(), capture_output=True, text=True, stdin=subprocess.DEVNULL)
             if done.returncode == 0:
                 return
-            port.unlink()
+            for port in ports:
+                port.unlink()
         raise HostError(f"{self.name}: QEMU did not start: {done.stderr.strip()}")
 
     def stop(self) -> None:
@@ -144,11 +149,12 @@ class XenHost:
             "mitigations=off loglevel=5 systemd.show_status=0"
         )
         xen = (
-            f"com1=115200 console=com1 bootscrub=0 dom0_mem=1024M,max:1024M dom0_max_vcpus={self.cpus} "
+            f"com1=115200 console=com1 bootscrub=0 dom0_mem={self.dom0_memory},max:{self.dom0_memory} dom0_max_vcpus={self.cpus} "
             "spec-ctrl=no,eager-fpu"
         )
         initrd = f"{_comma(self.image.vmlinux)} {dom0},{_comma(self.image.dom0_initrd)}"
         mac = f"{self.number:02x}"
+        forwards = ",".join(f"hostfwd=tcp:127.0.0.1:{self.port(name)}-:{port}" for name, port in FORWARDED.items())
         return [
             *("qemu-system-x86_64", "-name", self.name, "-uuid", uuid, "-nodefaults", "-no-reboot"),
             *("-accel", "tcg,thread=multi,tb-size=512" if accel == "tcg" else accel),
@@ -164,11 +170,18 @@ class XenHost:
             # A raw disk that all hosts share.
             *("-drive", f"if=none,id=shared,file={_comma(self.shared_disk)},format=raw,file.locking=off"),
             *("-device", "virtio-blk-pci,drive=shared,share-rw=on"),
-            *("-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"),
+            *self._extra_disk(),
+            *("-netdev", f"user,id=n0,{forwards}"),
             *("-device", f"virtio-net-pci,netdev=n0,mac=52:54:00:77:00:{mac},romfile="),
             *("-netdev", f"socket,id=n1,connect=127.0.0.1:{self.wire_port}"),
             *("-device", f"virtio-net-pci,netdev=n1,mac=52:54:00:77:01:{mac},romfile="),
         ]
+
+    def _extra_disk(self) -> list[str]:
+        if not self.extra_disk:
+            return []
+        drive = f"if=none,id=extra,file={_comma(Path(self.extra_disk))},format=raw,readonly=on,file.locking=off"
+        return ["-drive", drive, "-device", "virtio-blk-pci,drive=extra"]
 
     # --- commands and files
 
@@ -183,7 +196,7 @@ class XenHost:
             "ServerAliveInterval": 20,
             "ServerAliveCountMax": 6,
             "ControlPath": self.control,
-            "Port": self.ssh_port,
+            "Port": self.port("ssh"),
         }
         return ["-F", "none", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
 

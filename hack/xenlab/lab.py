@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hack.xenlab import needs
+from hack import needs
+from hack.progress import step
 from hack.xenlab.build import Image, build
 from hack.xenlab.host import XenHost
-from hack.xenlab.progress import step
 
 ROOT = Path(__file__).parent.parent.parent
 SHARED_DISK = 1 << 30  # bytes; every host's /dev/vdb
@@ -33,6 +33,8 @@ class LabState:
 
     nodes: int
     memory: str  # of one host, as QEMU's -m
+    dom0_memory: str  # of this, dom0's
+    extra_disk: str  # a read-only disk of every host, or ''
     cpus: int
     image: str
     run: str  # a folder with a short path, for sockets (their paths may have 108 bytes at most)
@@ -43,8 +45,14 @@ class LabState:
 class Lab:
     """N hosts: `with Lab(folder, nodes=2) as lab:`, or start(), wait() and stop()."""
 
-    def __init__(self, state: Path | str, nodes: int = 2, memory: str | None = None, cpus: int | None = None) -> None:
-        """The lab of this state folder; one that is there keeps the number and size of its hosts."""
+    def __init__(
+        self, state: Path | str, nodes: int = 2, memory: str | None = None, cpus: int | None = None, *,
+        dom0_memory: str = "1024M", extra_disk: Path | None = None,
+    ) -> None:
+        """The lab of this state folder; one that is there keeps the number and size of its hosts.
+
+        `extra_disk`: a file that every host sees as the read-only disk /dev/vdc.
+        """
         self.folder = Path(state).absolute()
         self._guard: subprocess.Popen[bytes] | None = None
         self._file = self.folder / "lab.json"
@@ -54,6 +62,8 @@ class Lab:
             self.state = LabState(
                 nodes=nodes,
                 memory=memory or os.environ.get("XENLAB_MEM", "3G"),
+                dom0_memory=dom0_memory,
+                extra_disk=str(extra_disk or ""),
                 cpus=cpus or int(os.environ.get("XENLAB_CPUS", "1")),
                 image="",
                 run="",
@@ -96,6 +106,8 @@ class Lab:
             shared_disk=self.folder / "shared.img",
             wire_port=state.wire_port,
             memory=state.memory,
+            dom0_memory=state.dom0_memory,
+            extra_disk=state.extra_disk,
             cpus=state.cpus,
         )
 
@@ -104,7 +116,7 @@ class Lab:
 
         Without `survive` the lab is stopped when this process ends, however it ends.
         """
-        needs.ensure(needs.RUN)
+        needs.ensure(needs.LAB)
         if not self._file.exists():
             self.state.image = str(build().path)
             self.state.run = tempfile.mkdtemp(prefix="xenlab-", dir="/tmp")

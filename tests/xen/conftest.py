@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from hack.needs import MissingTools
 from hack.stack.stack import Stack
 from hack.xenlab.build import BuildError
 from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
-from hack.xenlab.needs import MissingTools
 
 LAB = pytest.StashKey[Lab]()
 

@@ -54,6 +54,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("/"), help="where this process sees the host's file system")
     parser.add_argument("--etc", type=Path, help="where it sees the host's /etc, to check how it is set up (default: ROOT/etc)")
     parser.add_argument("--kubelet-root", default=FOLDER, help="the kubelet's --root-dir on this host")
+    parser.add_argument("--xen-root", type=Path, default=Path(os.environ.get("KUBEXEN_XEN_ROOT", "/")),
+                        help="below it is the host's /usr, with what belongs to its Xen; default: $KUBEXEN_XEN_ROOT, or /")
     parser.add_argument("--kubeconfig", help="default: $KUBECONFIG, or the pod's own account")
     parser.add_argument("--namespace", default=AGENT_NAMESPACE, help="where Leases are kept")
     parser.add_argument("--full-look", type=float, default=30.0, help="seconds between two looks at every domain")
@@ -73,7 +75,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, task.cancel)
     api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-agent")
     try:
-        await run(api, partial(connect, arguments.driver), arguments)
+        await run(api, partial(connect, arguments.driver, arguments.xen_root), arguments)
     except asyncio.CancelledError:
         logger.info("stopped; domains run on")
     finally:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kubexen.hypervisor.errors import Unsupported
 from kubexen.hypervisor.port import Hypervisor
 
 
-def connect(uri: str) -> Hypervisor:
+def connect(uri: str, xen_root: Path = Path("/")) -> Hypervisor:
     """Open `xen:///system`, `test:///...` or `sim:///directory`.
+
+    `xen_root`: where this process sees the host's /usr, which has what belongs to the host's version of Xen.
 
     A driver is imported when it is asked for: the simulator needs no libvirt.
 
@@ -23,5 +27,5 @@ def connect(uri: str) -> Hypervisor:
     if scheme in ("xen", "test"):
         from kubexen.hypervisor.drivers.libvirt.driver import LibvirtDriver
 
-        return LibvirtDriver.open(uri)
+        return LibvirtDriver.open(uri, xen_root)
     raise Unsupported(f"no driver for {uri!r}: use xen:///system, test:///default or sim:///DIRECTORY")

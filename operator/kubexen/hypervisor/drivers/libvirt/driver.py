@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -19,6 +20,7 @@ from kubexen.hypervisor.drivers.libvirt.config import DEFAULT_CAP, DEFAULT_WEIGH
 from kubexen.hypervisor.drivers.libvirt.connection import Connection
 from kubexen.hypervisor.drivers.libvirt.events import Listeners
 from kubexen.hypervisor.drivers.libvirt.flags import Sample
+from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
 from kubexen.hypervisor.drivers.libvirt.identity import Identities, metadata_of
 from kubexen.hypervisor.drivers.libvirt.platform import LibvirtPlatform, Platform, XenPlatform
 from kubexen.hypervisor.errors import AlreadyExists, Failed, InvalidConfig, NotFound, Unreachable, WrongState
@@ -41,12 +43,13 @@ class LibvirtDriver:
         self._seen: dict[str, DomainState] = {}  # ours, at the last look
 
     @classmethod
-    def open(cls, uri: str) -> LibvirtDriver:
-        """Errors: Unreachable."""
+    def open(cls, uri: str, xen_root: Path = Path("/")) -> LibvirtDriver:
+        """`xen_root`: below it is the /usr of the host, with what belongs to its version of Xen. Errors: Unreachable."""
         listeners = Listeners()
         connection = Connection(uri, listeners.tell)
         try:
-            platform: Platform = XenPlatform(connection) if uri.startswith("xen") else LibvirtPlatform(connection)
+            platform: Platform
+            platform = XenPlatform(connection, HostFiles(xen_root)) if uri.startswith("xen") else LibvirtPlatform(connection)
         except Unreachable:  # tried again and again where there is no Xen
             connection.close()
             raise

@@ -1,23 +1,21 @@
 """Xen itself, beside libvirt: reading what libvirt caches or does not know, and the few acts that it cannot do.
 
 `LowLevel` uses the bindings of dom0's own Xen (xen.lowlevel.xc and xs: 3 ms for 20 domains); `Commands` does the same
-by xl and the xenstore tools (290 ms) where those bindings do not fit this Python. flags.py, host.py, devices.py and
-platform.py use them. Reading beside libvirt is safe; of the acts here none changes what libvirt keeps about a domain.
+by xl and the xenstore tools (290 ms) where those bindings do not fit this Python. Both are the host's (hostfiles.py).
+flags.py, host.py, devices.py and platform.py use them. Reading beside libvirt is safe; of the acts here none changes what
+libvirt keeps about a domain.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib
 import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any, Protocol
 
+from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
 from kubexen.hypervisor.errors import Unreachable
 
-VERSION = Path("/sys/hypervisor/version")
 COMMAND_SECONDS = 30
 SCHEDULERS = {5: "credit", 6: "credit2", 7: "arinc653", 8: "rtds", 9: "null"}  # XEN_SCHEDULER_* of public/domctl.h
 
@@ -39,9 +37,9 @@ class Xen(Protocol):
 class LowLevel:
     """The bindings of this dom0's Xen. One lock around all: their handles are not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: HostFiles) -> None:
         """Raises ImportError when the bindings are not there, or not for this Python."""
-        xc, xs = _import("xc"), _import("xs")
+        xc, xs = files.bindings("xc"), files.bindings("xs")
         self._errors = (xc.Error, xs.Error)
         self._lock = threading.Lock()
         try:
@@ -99,6 +97,9 @@ class LowLevel:
 class Commands:
     """The same by the tools of Xen's own toolstack."""
 
+    def __init__(self, files: HostFiles) -> None:
+        self._files = files
+
     def pause(self, domid: int) -> None:
         self.run("xl", "pause", str(domid))
 
@@ -117,7 +118,7 @@ class Commands:
     def run(self, *command: str) -> str:
         try:
             return subprocess.run(
-                command,
+                [*self._files.command(command[0]), *command[1:]],
                 capture_output=True,
                 check=True,
                 text=True,
@@ -126,7 +127,7 @@ class Commands:
             ).stdout
         except subprocess.CalledProcessError as error:
             raise Unreachable(f"{' '.join(command)}: {error.stderr.strip()}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except (ImportError, OSError, subprocess.TimeoutExpired) as error:
             raise Unreachable(f"{' '.join(command)}: {error}") from error
 
     def _or_none(self, *command: str) -> str | None:
@@ -136,15 +137,3 @@ class Commands:
             if "couldn't read path" in str(error) or "could not list path" in str(error):
                 return None
             raise
-
-
-def _import(name: str) -> Any:
-    """xen.lowlevel.NAME of the Xen that runs: distributions keep it beside that Xen, off Python's path."""
-    try:
-        major, minor = ((VERSION / part).read_text().strip() for part in ("major", "minor"))
-    except OSError as error:
-        raise ImportError(f"no Xen runs here: {error}") from error
-    folder = f"/usr/lib/xen-{major}.{minor}/lib/python"
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return importlib.import_module(f"xen.lowlevel.{name}")

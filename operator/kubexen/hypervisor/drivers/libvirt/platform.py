@@ -18,6 +18,7 @@ from kubexen.hypervisor.drivers.libvirt.connection import Connection
 from kubexen.hypervisor.drivers.libvirt.devices import devices_of
 from kubexen.hypervisor.drivers.libvirt.flags import FlagsProbe, LibvirtProbe, XcProbe, XlProbe
 from kubexen.hypervisor.drivers.libvirt.host import host_by_libvirt, host_by_xc, host_by_xl
+from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
 from kubexen.hypervisor.drivers.libvirt.libxllog import LibxlLog
 from kubexen.hypervisor.drivers.libvirt.loops import LoopDevices, Loops, NoLoops
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands, LowLevel, Xen
@@ -79,21 +80,22 @@ class XenPlatform:
 
     capabilities = frozenset(Capability)
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, files: HostFiles) -> None:
         self.loops: Loops = LoopDevices()
         self._log = LibxlLog()
+        self._commands = Commands(files)
         self._look: Callable[[], HostInfo]
         self._xen: Xen
         self.probe: FlagsProbe
         try:
-            self._xen = bindings = LowLevel()
+            self._xen = bindings = LowLevel(files)
             self.probe = XcProbe(bindings)
             self._look = partial(host_by_xc, connection, bindings)
         except ImportError as error:
             logger.warning("Xen's own bindings cannot be used (%s): its state is read by xl, which is slower", error)
-            self._xen = commands = Commands()
-            self.probe = XlProbe(commands)
-            self._look = partial(host_by_xl, connection, commands)
+            self._xen = self._commands
+            self.probe = XlProbe(self._commands)
+            self._look = partial(host_by_xl, connection, self._commands)
 
     def host(self) -> HostInfo:
         return self._look()
@@ -143,7 +145,7 @@ class XenPlatform:
         self._xen.write(f"/local/domain/{domid}/control/shutdown", "poweroff")
 
     def destroy(self, domid: int) -> None:
-        Commands().run("xl", "destroy", str(domid))
+        self._commands.run("xl", "destroy", str(domid))
 
     def pause(self, domid: int) -> None:
         self._xen.pause(domid)

@@ -1,4 +1,4 @@
-"""Progress lines: what is being done, and how long it took. Used by the build and by the lab."""
+"""Progress lines: what is being done, and how long it took. Used by what builds and by what waits long."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 @contextmanager
 def step(what: str) -> Iterator[None]:
     """Print the step when it begins, and its time (or that it failed) when it ends."""
-    print(f"xenlab: {what} ...", file=sys.stderr, flush=True)
+    print(f"hack: {what} ...", file=sys.stderr, flush=True)
     start = time.monotonic()
     try:
         yield
     except BaseException:
-        print(f"xenlab: {what}: FAILED after {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+        print(f"hack: {what}: FAILED after {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
         raise
-    print(f"xenlab: {what}: {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+    print(f"hack: {what}: {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
-"""What a machine must have to build and run the lab; installed with apt-get where that is possible.
+"""What a machine must have for each part of hack/; installed with apt-get where that is possible.
 
-Called by the build before its first step and by the lab before it starts a host. It does not look at versions.
+Called by the part before its first step. It does not look at versions.
 """
 
 from __future__ import annotations
@@ -10,17 +10,30 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 
-from hack.xenlab.progress import step
+from hack.progress import step
 
-RUN = {
+# A tool is a command, or a file's path: the package that brings it.
+LAB = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
     "ssh": "openssh-client",
 }
-BUILD = RUN | {
+LAB_BUILD = LAB | {
     "debootstrap": "debootstrap",
     "mke2fs": "e2fsprogs",
     "ssh-keygen": "openssh-client",
+}
+IMAGE = {
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+}
+CNI = "/usr/lib/cni"
+NODE = {
+    "runc": "runc",
+    f"{CNI}/bridge": "containernetworking-plugins",
+    f"{CNI}/host-local": "containernetworking-plugins",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -41,7 +54,7 @@ def ensure(tools: Mapping[str, str]) -> None:
     if not packages:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise MissingTools(f"the Xen lab needs these Debian packages: {' '.join(packages)}")
+        raise MissingTools(f"these Debian packages are missing: {' '.join(packages)}")
     with step("install " + " ".join(packages)):
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update", "-q"], ["install", "-qy", "--no-install-recommends", *packages]):

@@ -1,0 +1,80 @@
+"""Makes the dom0 of a lab host a real node: containerd and a kubelet as its systemd units, with the image loaded.
+
+Called by stack.py. What they are told comes from hack/cluster/nodeconfig.py, as for a node on this machine; runc and the
+CNI plugins are dom0's packages.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from hack import needs
+from hack.cluster import nodeconfig
+from hack.cluster.cluster import Cluster
+from hack.tools.build import binary
+from hack.xenlab.host import MACHINE, XenHost
+
+UNITS = Path(__file__).with_name("units")
+FOLDER = "/opt/kubernetes"  # where dom0 sees the disk
+CTR = f"{FOLDER}/bin/ctr -n k8s.io"
+SETTINGS = PurePosixPath("/etc/kubernetes")
+CNI = "/etc/cni/net.d"
+LEASE_SECONDS = 40
+MEMORY, DOM0_MEMORY = "3584M", "1536M"
+"""Of a host with a kubelet, and of this its dom0's: kubelet, containerd and the pods take 500 MiB more than an agent alone."""
+
+
+def make_disk(image: Path, target: Path) -> None:
+    """Write the programs and the image to the disk that hosts get. To copy them through ssh takes a minute a host."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        (folder / "bin").mkdir()
+        for program in ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet"):
+            shutil.copy2(binary(program), folder / "bin")
+        shutil.copy2(image, folder / "image.tar")
+        size = sum(file.stat().st_size for file in folder.rglob("*")) * 5 // 4
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        subprocess.run(
+            ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", made, str(target), f"{size >> 10}k"],
+            check=True, env=os.environ | {"PATH": needs.SYSTEM_PATH},
+        )
+
+
+def install(host: XenHost, cluster: Cluster) -> None:
+    """Make the host a node of the cluster. The Node is Ready a while after that."""
+    for name, text in _settings(host, cluster).items():
+        host.write(name, text, mode="600")
+    units = sorted(UNITS.iterdir())
+    for unit in units:
+        host.write(f"/etc/systemd/system/{unit.name}", unit.read_text())
+    mount = f"mkdir -p {FOLDER} && echo /dev/vdc {FOLDER} ext4 ro 0 0 >>/etc/fstab && mount {FOLDER}"
+    host.ssh(f"mountpoint -q {FOLDER} || {{ {mount}; }}")
+    started = " ".join(unit.name for unit in units if "[Install]" in unit.read_text())
+    host.ssh(f"systemctl daemon-reload && systemctl enable -q --now {started}", timeout=300)
+    cluster.add_way(host.name, f"at 127.0.0.1:{host.port('kubelet')}")
+    host.ssh(f"{CTR} images import --local {FOLDER}/image.tar", timeout=600)
+
+
+def load_image(host: XenHost, archive: Path) -> None:
+    """Put the image of another archive into the host's containerd."""
+    host.put(archive, "/root/image.tar")
+    host.ssh(f"{CTR} images import --local /root/image.tar && rm /root/image.tar", timeout=600)
+
+
+def _settings(host: XenHost, cluster: Cluster) -> dict[str, str]:
+    """The files that dom0 gets, by their paths."""
+    files = {f"{SETTINGS}/{name}": text for name, text in cluster.kubelet_files(host.name, host.address).items()}
+    port = cluster.server.rpartition(":")[2]
+    return files | {
+        f"{SETTINGS}/node.env": f"API_SERVER={MACHINE}:{port}\nNODE_IP={host.address}\n",
+        f"{SETTINGS}/kubelet.yaml": nodeconfig.kubelet(
+            SETTINGS, cgroup_root="/", systemd_cgroups=True, pod_logs="/var/log/pods", lease_seconds=LEASE_SECONDS
+        ),
+        "/etc/containerd/config.toml": nodeconfig.containerd("/var/lib/containerd", CNI, systemd_cgroups=True),
+        f"{CNI}/10-pods.conflist": nodeconfig.cni(f"10.244.{host.number}.0/24", "/run/cni-addresses"),
+    }

@@ -1,0 +1,87 @@
+"""A cluster with a real node on this machine, its image loaded; and figures, shown at the end of a run."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hack.cluster import Cluster
+from hack.cluster.kubelet import PARTS, Kubelet, lacking
+from hack.image import image
+
+Figure = Callable[[str, float], None]
+FIGURES = pytest.StashKey[dict[str, float]]()
+
+
+@pytest.fixture(scope="session")
+def figure(request: pytest.FixtureRequest) -> Figure:
+    """Notes a figure, by its name with its unit, to be shown at the end."""
+    return request.config.stash.setdefault(FIGURES, {}).__setitem__
+
+
+@pytest.fixture(scope="session")
+def archive() -> Path:
+    """The image, as nodes load it."""
+    return image.archive()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def allowed() -> None:
+    """Whether this machine's rights allow a node of its own."""
+    if reason := lacking():
+        pytest.skip(f"this machine cannot have a real node: {reason}. Those in the dom0s of lab hosts are tested all the same")
+
+
+@pytest.fixture(scope="session")
+def node(allowed: None, cluster: Cluster, archive: Path, figure: Figure) -> Kubelet:
+    """A real node; it ends with the cluster."""
+    begin = time.monotonic()
+    node = cluster.add_kubelet("local")
+    figure("a node on this machine is Ready after, s", time.monotonic() - begin)
+    begin = time.monotonic()
+    node.load_image(archive)
+    figure("the image is loaded after, s", time.monotonic() - begin)
+    return node
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace in which pods must be as Pod Security's `restricted` wants them."""
+    with new_namespace(cluster, "restricted") as name:
+        yield name
+
+
+@contextmanager
+def new_namespace(cluster: Cluster, security: str) -> Iterator[str]:
+    """A namespace with this level of Pod Security; at the end its pods are forced to go."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    cluster.add_namespace(name, {"pod-security.kubernetes.io/enforce": security})
+    yield name
+    cluster.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=0", "--force")
+    cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name, value in terminalreporter.config.stash.get(FIGURES, {}).items():
+        terminalreporter.write_line(f"{name}: {value:.1f}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails on the node shows what the node's parts say."""
+    report = yield
+    node = getattr(item, "funcargs", {}).get("node")
+    if report.failed and isinstance(node, Kubelet):
+        report.sections += [(part, node.log_tail(part, 30)) for part in PARTS]
+    return report

@@ -1,0 +1,142 @@
+"""A real node on this machine: it is Ready, runs the image as a pod, holds an anchor, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hack.cluster import Cluster
+from hack.cluster.cluster import REPOSITORY
+from hack.cluster.kubelet import PARTS, Kubelet
+from hack.cluster.process import Process
+from kubexen.api.names import MEMORY_RESOURCE, VCPUS_RESOURCE
+from kubexen.plan.anchor import GRACE_SECONDS
+from tests.e2e import pods
+
+WAITS = "import signal; print('hello', flush=True); signal.pause()"
+
+
+def test_a_pod_of_the_image_is_not_root_and_reaches_the_api_server_as_its_account(
+    cluster: Cluster, node: Kubelet, namespace: str
+) -> None:
+    assert pods.reported(cluster, namespace, node.name) == [{"uid": 65532, "node": node.name}]
+    asked = [r for r in cluster.audit() if r.user == f"system:serviceaccount:{namespace}:default"]
+    assert [(r.verb, r.name, r.code) for r in asked] == [("get", f"on-{node.name}", 200)]
+
+
+def test_an_anchor_stays_when_its_pod_is_deleted_until_its_process_is_killed(
+    cluster: Cluster, node: Kubelet, namespace: str
+) -> None:
+    cluster.patch_capacity(node.name, {MEMORY_RESOURCE: "1024", VCPUS_RESOURCE: "8"})
+    path = pods.create(cluster, pods.anchor_of("held", namespace, node.name))
+    container = pods.container_id(pods.wait_phase(cluster, path, "Running"))
+    [process] = pods.processes(container)
+
+    cluster.kubectl("delete", "pod", "held", "-n", namespace, "--wait=false")
+    node.wait_log("containerd", rf'{container}\" with timeout {GRACE_SECONDS} (s)')
+    node.wait_log("containerd", rf'{container}\" with signal terminated')
+    os.kill(process, signal.SIGTERM)
+    os.kill(process, signal.SIGINT)
+    held = cluster.api.get(path)
+    assert held["metadata"]["deletionTimestamp"]
+    assert "running" in held["status"]["containerStatuses"][0]["state"]
+    assert pods.processes(container) == [process]
+
+    os.kill(process, signal.SIGKILL)
+    cluster.api.wait_gone(path)
+
+
+def test_kubectl_logs_and_exec_reach_a_pod(cluster: Cluster, node: Kubelet, namespace: str) -> None:
+    path = pods.create(cluster, pods.pod("it", namespace, node.name, "python3", "-c", WAITS))
+    pods.wait_phase(cluster, path, "Running")
+    assert cluster.kubectl("exec", "it", "-n", namespace, "--", "python3", "-c", "import os; print(os.getuid())") == "65532\n"
+    assert cluster.kubectl("logs", "it", "-n", namespace, "--follow", "--limit-bytes=6") == "hello\n"
+
+
+def test_pods_run_on_while_kubelet_and_containerd_are_away(cluster: Cluster, node: Kubelet, namespace: str) -> None:
+    path = pods.create(cluster, pods.pod("it", namespace, node.name, "kubexen-anchor", "infinity"))
+    container = pods.container_id(pods.wait_phase(cluster, path, "Running"))
+    before = pods.processes(container)
+    for part in ("kubelet", "containerd"):
+        node.stop_part(part, kill=True)
+    assert pods.processes(container) == before
+    for part in ("containerd", "kubelet"):
+        node.start_part(part)
+    cluster.kubectl("delete", "pod", "it", "-n", namespace, "--grace-period=1")
+    cluster.api.wait_gone(path)
+    assert pods.processes(container) == []
+
+
+@pytest.mark.usefixtures("allowed")
+def test_a_node_leaves_nothing_of_itself_when_its_owner_is_killed(archive: Path, tmp_path: Path) -> None:
+    before = traces(tmp_path)
+    script = f"""
+from hack.cluster import Cluster
+from tests.e2e import pods
+cluster = Cluster({str(tmp_path / "state")!r})
+cluster.start()
+node = cluster.add_kubelet("local")
+node.load_image({str(archive)!r})
+path = pods.create(cluster, pods.pod("it", "default", "local", "kubexen-anchor", "infinity"))
+pods.wait_phase(cluster, path, "Running")
+print("up", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout
+        assert owner.stdout.readline() == "up\n"
+        during = traces(tmp_path)
+        assert during["processes"] > before["processes"]
+        assert during["cgroups"] > before["cgroups"]
+        os.kill(owner.pid, signal.SIGKILL)
+    folder = tmp_path / "state/nodes/local"
+    for part in PARTS:
+        assert Process(part, folder).wait_ended(20), part
+    wait_ended(cleaner(tmp_path))
+    assert traces(tmp_path) == before
+    assert not folder.exists()
+
+
+def traces(state: Path) -> dict[str, set[str]]:
+    """What a node could leave on this machine: mounts, links, network namespaces, cgroups, and processes that name it."""
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    return {
+        "mounts": {line for line in Path("/proc/self/mounts").read_text().splitlines() if str(state) in line or "netns" in line},
+        "links": {line.split(":")[1] for line in links.splitlines()},
+        "namespaces": {path.name for path in Path("/run/netns").glob("*")},
+        "cgroups": {str(path) for depth in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{depth}kubexen-*")},
+        "folders": {str(path) for folder in ("/var/lib", "/var/log", "/run") for path in Path(folder).glob("*")},
+        "processes": {path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if str(state) in text(path)},
+    }
+
+
+def text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""  # it ended
+
+
+def cleaner(state: Path) -> int | None:
+    """The process that ends a cluster after its owner."""
+    found = [p.parent.name for p in Path("/proc").glob("[0-9]*/cmdline") if str(state) in text(p) and "--after-stdin" in text(p)]
+    return int(found[0]) if found else None
+
+
+def wait_ended(pid: int | None) -> None:
+    if pid is None:
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert select.select([descriptor], [], [], 60)[0]
+    os.close(descriptor)
