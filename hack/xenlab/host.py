@@ -51,7 +51,7 @@ class XenHost:
     wire_port: int
     memory: str
     dom0_memory: str
-    extra_disk: str
+    extra_disk: str  # a file, or ''
     cpus: int
 
     @property
@@ -68,6 +68,11 @@ class XenHost:
     def disk(self) -> Path:
         """dom0's own changes to the image's disk."""
         return self.folder / "root.qcow2"
+
+    @property
+    def own_extra_disk(self) -> Path:
+        """dom0's own changes to the extra disk."""
+        return self.folder / "extra.qcow2"
 
     def port(self, name: str) -> int:
         """The port of this machine's loopback that leads to one of dom0's: see FORWARDED."""
@@ -89,9 +94,9 @@ class XenHost:
         if self.alive:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.disk.exists():
-            backing = ("-F", "raw", "-b", str(self.image.disk))
-            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self.disk)], check=True)
+        for disk, base in ((self.disk, str(self.image.disk)), (self.own_extra_disk, self.extra_disk)):
+            if base and not disk.exists():
+                subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, str(disk)], check=True)
         for _ in range(5):  # another process can take the free port before QEMU does
             ports = [self.folder / f"{name}-port" for name in FORWARDED]
             for port in ports:
@@ -180,7 +185,7 @@ class XenHost:
     def _extra_disk(self) -> list[str]:
         if not self.extra_disk:
             return []
-        drive = f"if=none,id=extra,file={_comma(Path(self.extra_disk))},format=raw,readonly=on,file.locking=off"
+        drive = f"if=none,id=extra,file={_comma(self.own_extra_disk)},cache=unsafe"
         return ["-drive", drive, "-device", "virtio-blk-pci,drive=extra"]
 
     # --- commands and files

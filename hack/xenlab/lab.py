@@ -34,7 +34,7 @@ class LabState:
     nodes: int
     memory: str  # of one host, as QEMU's -m
     dom0_memory: str  # of this, dom0's
-    extra_disk: str  # a read-only disk of every host, or ''
+    extra_disk: str  # the begin of one more disk of every host, or ''
     cpus: int
     image: str
     run: str  # a folder with a short path, for sockets (their paths may have 108 bytes at most)
@@ -51,7 +51,7 @@ class Lab:
     ) -> None:
         """The lab of this state folder; one that is there keeps the number and size of its hosts.
 
-        `extra_disk`: a file that every host sees as the read-only disk /dev/vdc.
+        `extra_disk`: a file from which every host's own disk /dev/vdc begins.
         """
         self.folder = Path(state).absolute()
         self._guard: subprocess.Popen[bytes] | None = None
@@ -152,6 +152,7 @@ class Lab:
         for host in self.hosts:
             host.stop()
             host.disk.unlink(missing_ok=True)
+            host.own_extra_disk.unlink(missing_ok=True)
         if _runs(self.state.wire_pid, "wire.py"):
             os.kill(self.state.wire_pid, signal.SIGKILL)
         shutil.rmtree(self.state.run, ignore_errors=True)
