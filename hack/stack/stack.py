@@ -22,6 +22,8 @@ NAMESPACE, AGENTS = "kubexen-system", "kubexen-agents"
 """Where the chart puts the controller, and the agents."""
 CONTROLLER, AGENT = "kubexen-controller", "kubexen-agent"
 """Their ServiceAccounts there."""
+TOKEN_LASTS = "720h"
+"""A stack that stays up needs a restart by then: nobody renews its tokens, as a kubelet does a pod's."""
 WAIT = 240.0
 """Seconds that anything may take on a host whose CPU is emulated."""
 
@@ -79,7 +81,7 @@ class Stack:
     def start_controller(self) -> None:
         config = self.state / "controller.kubeconfig"
         config.touch(mode=0o600)
-        config.write_text(self._kubeconfig(self.cluster.service_account_token(NAMESPACE, CONTROLLER)))
+        config.write_text(self._kubeconfig(self.cluster.service_account_token(NAMESPACE, CONTROLLER, duration=TOKEN_LASTS)))
         anchors = ["--anchor-image", IMAGE] if self.kubelets else []
         self.controller.start(
             [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config), *anchors],
@@ -130,7 +132,7 @@ class Stack:
 
     def start_agent(self, host: SimulatedHost | XenLabHost) -> None:
         """With a token that is bound to the host's Node, as a DaemonSet pod's: it ends with that very Node."""
-        token = self.cluster.service_account_token(AGENTS, AGENT, node=host.name)
+        token = self.cluster.service_account_token(AGENTS, AGENT, node=host.name, duration=TOKEN_LASTS)
         host.start_agent(self._kubeconfig(token, host.api_server))
 
     # --- its use

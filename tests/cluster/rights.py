@@ -74,7 +74,7 @@ class Target:
 
 
 def create(api: Api, path: str, body: Object) -> Object:
-    return api.create(f"{path}?dryRun=All", body)
+    return api.create(path, body, **DRY)
 
 
 def patch(api: Api, path: str, body: Object, **query: str) -> Object:
