@@ -62,7 +62,7 @@ def _login(watches: Watches) -> Callable[..., Any]:
 
     async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
         found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-        return watches.session(found) if found is not None else None
+        return watches.connection(found) if found is not None else None
 
     return login
 

@@ -2,7 +2,7 @@
 
 Kopf's own endpoint answers as long as its event loop does, watches or not. It gives each watch up after a while without a
 bookmark and asks for the next one when the server ends it, so a kind whose watch works is asked for every few minutes:
-`session` notes each such request that the server accepts.
+`connection` notes each such request that the server accepts.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Watches:
         """A check for `kube.health`: which kinds are not watched any more."""
         return self._pulse.silent()
 
-    def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-        """Kopf's session for these credentials, with an ear on it."""
+    def connection(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+        """Kopf's way to the API server with these credentials, with an ear on it."""
 
         async def heard(_: aiohttp.ClientSession, __: SimpleNamespace, request: aiohttp.TraceRequestEndParams) -> None:
             kind = self._kinds.get(request.url.path)
@@ -46,11 +46,11 @@ class Watches:
 
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(heard)
-        session = aiohttp.ClientSession(
+        client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
             headers=info.as_http_headers(),
             proxy=info.proxy_url,
             trust_env=info.trust_env,
             trace_configs=[trace],
         )
-        return kopf.AiohttpSession(server=info.server, default_namespace=info.default_namespace, aiohttp_session=session)
+        return kopf.AiohttpSession(server=info.server, default_namespace=info.default_namespace, aiohttp_session=client)

@@ -1,4 +1,4 @@
-"""The ear on Kopf's session: a kind is heard of when the server takes a request for all of it, and by nothing else."""
+"""The ear on Kopf's requests: a kind is heard of when the server takes a request for all of it, and by nothing else."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ async def test_only_a_kinds_own_request_that_is_accepted_counts(server: TestServ
     now[0] += 411
     assert [line.split(":")[0] for line in watches.silent()] == ["nodes", "pods"]
     url = str(server.make_url("")).rstrip("/")
-    session = watches.session(kopf.ConnectionInfo(server=url, token="mine"))
-    assert session.server == url
-    async with session.aiohttp_session as client, client.get(url + path) as answer:
+    connection = watches.connection(kopf.ConnectionInfo(server=url, token="mine"))
+    assert connection.server == url
+    async with connection.aiohttp_session as client, client.get(url + path) as answer:
         await answer.read()
     assert [line.split(":")[0] for line in watches.silent()] == still_silent

@@ -54,10 +54,10 @@ async def probes(unused_tcp_port: int) -> AsyncIterator[tuple[str, list[str], li
 
 
 async def ask(url: str) -> tuple[int, str]:
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() as client:
         while True:
             try:
-                async with session.get(url) as answer:
+                async with client.get(url) as answer:
                     return answer.status, await answer.text()
             except aiohttp.ClientConnectorError:
                 await asyncio.sleep(0.01)  # it is being started
