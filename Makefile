@@ -43,14 +43,14 @@ test: test-unit test-contract test-cluster test-e2e test-xen ## all tests
 
 test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts, the chart: no cluster, no root
 	@$(PYTHON) -m hack.tools.build helm >/dev/null
-	@hack/level unit $(PYTHON) -m pytest tests/unit
+	@hack/level unit $(PYTHON) -m pytest -n 2 tests/unit
 
 test-contract: $(VENV)/.ready $(LIBVIRT_VENV) ## the drivers' one suite, on the simulator and on libvirt's test driver
 	@hack/level contract $(PYTHON) -m pytest tests/contract
 
 test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 	@$(PYTHON) -m hack.tools.build
-	@hack/level cluster $(PYTHON) -m pytest tests/cluster
+	@hack/level cluster $(PYTHON) -m pytest -n 2 --dist loadfile tests/cluster
 
 test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real Xen hosts
 	@$(PYTHON) -m hack.tools.build
