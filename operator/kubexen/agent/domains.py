@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from kubexen.agent.anchors import Anchors
 from kubexen.agent.claims import Claims
 from kubexen.agent.devices import FileDevices
 from kubexen.agent.disks import Disks
@@ -58,11 +59,12 @@ class Domains:
     def __init__(
         self, api: Api, host: Host, events: EventRecorder, *, store: Mapping[str, Object],
         pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
-        disks: Disks, claims: Claims, devices: FileDevices, seeds: Seeds, storage: Directory, bridges: Bridges,
+        disks: Disks, claims: Claims, devices: FileDevices, seeds: Seeds, anchors: Anchors, storage: Directory,
+        bridges: Bridges,
     ) -> None:
         self._api, self._host, self._events = api, host, events
         self._store, self._pools, self._networks = store, pools, networks
-        self._disks, self._claims, self._devices, self._seeds = disks, claims, devices, seeds
+        self._disks, self._claims, self._devices, self._seeds, self._anchors = disks, claims, devices, seeds, anchors
         self._storage, self._bridges = storage, bridges
         self._newest: dict[str, Object] = {}  # read or written by ourselves, until the store has it
         self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
@@ -113,6 +115,7 @@ class Domains:
         await self._claims.release(claim.uid for claim in domain.status.claims)
         await self._devices.remove(domain_uuid(domain))
         await asyncio.to_thread(self._seeds.remove, domain_uuid(domain))
+        await asyncio.to_thread(self._anchors.end, domain.status.anchor_uid or "")
 
     async def sweep(self) -> None:
         """Let go of what no domain has that is here or may come: what an agent that died in between, or a domain that was

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kubexen.agent import checks
+from kubexen.agent.anchors import Anchors
 from kubexen.agent.claims import Claims
 from kubexen.agent.devices import FileDevices
 from kubexen.agent.disks import Disks
@@ -118,7 +119,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
     disks = Disks(api, storage, node, pools, attached, devices)
     domains = Domains(
         api, host, events, store=domain_store.store, pools=pools, networks=networks, disks=disks,
-        claims=claims, devices=devices, seeds=seeds, storage=storage, bridges=bridges,
+        claims=claims, devices=devices, seeds=seeds, anchors=Anchors(arguments.root), storage=storage, bridges=bridges,
     )
     reporter = HostReporter(
         api, host, events, orphans=domains.orphans, pools=pools, networks=networks, storage=storage, bridges=bridges,
