@@ -354,8 +354,10 @@ def run(stack: Stack, answers: Answers) -> Run:
         except RuntimeError:
             silent.append(name)
     good = domain("good", boot=GOOD_BOOT, interfaces=[interface(network="random-lan")])
-    stack.apply(put(good, "metadata.namespace", space))
+    bad = domain("bad", boot=GOOD_BOOT, cpu={"count": 1, "affinity": "1,^1"})
+    stack.apply(*(put(one, "metadata.namespace", space) for one in (good, bad)))
     stack.wait_reason("good", "Running", namespace=space)
+    stack.wait_reason("bad", "InvalidSpec", namespace=space)
     reasons = Counter(stack.kubectl("get", "xd", "-n", space, "-o", f"jsonpath={READY_REASONS}").split())
     stack.kubectl("delete", "xd,xdisk", "--all", "-n", space, "--timeout=120s")
     left = stack.kubectl("get", "xd,xdisk,pods", "-n", space, "-o", "name").split()

@@ -108,7 +108,7 @@ def live(tenant: Tenant, kubelets: Kubelets) -> None:
                   "spec": {"domainName": "web"}})
     kubelets.claim("raw")
     tenant.run(claiming("stores", "raw"), on=node)
-    tenant.stack.kubectl("drain", node, f"--timeout={PATIENCE:.0f}s", "--ignore-daemonsets")
+    tenant.stack.kubectl("drain", node, f"--timeout={2 * PATIENCE:.0f}s", "--ignore-daemonsets", timeout=3 * PATIENCE)
     for name in ("web", "stores"):
         tenant.wait(name, lambda found: is_ready(found) and found["status"].get("nodeName") == tenant.elsewhere(node))
     tenant.cordon(node, False)
