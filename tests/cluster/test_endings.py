@@ -26,6 +26,32 @@ def test_a_guest_that_powers_off_stays_off_until_it_is_started(tenant: Tenant) -
     assert condition(done, "Ready")["status"] == "True"
 
 
+def test_a_start_that_is_asked_for_while_the_guest_is_still_being_ended(tenant: Tenant) -> None:
+    tenant.run(manifests.domain("web"))
+    with xl(tenant.host_of("web")) as sim:
+        sim.set(destroy_ms=4000)
+        try:
+            sim.guest_poweroff(tenant.xl_name("web"))
+            ending = tenant.wait_reason("web", "PoweredOff")
+            assert ending["status"]["nodeName"], "it is not given up yet"
+            tenant.apply(manifests.action("start-web", "web"))
+            tenant.wait("web", lambda found: found["status"].get("nodeName") is None)
+        finally:
+            sim.set(destroy_ms=0)
+    tenant.wait_reason("web", "Running")
+    tenant.wait("start-web", lambda found: found["status"]["phase"] == "Succeeded", "xact")
+
+
+def test_a_domain_that_is_kept_is_not_started(tenant: Tenant) -> None:
+    tenant.run(manifests.domain("web", onPoweroff="preserve"))
+    with xl(tenant.host_of("web")) as sim:
+        sim.guest_poweroff(tenant.xl_name("web"))
+    tenant.wait_reason("web", "PoweredOff")
+    tenant.apply(manifests.action("start-web", "web"))
+    failed = tenant.wait("start-web", lambda found: found["status"]["phase"] == "Failed", "xact")
+    assert "powerState to Halted and back" in failed["status"]["message"]
+
+
 def test_halted_and_back_starts_what_had_powered_off(tenant: Tenant) -> None:
     tenant.run(manifests.domain("web"))
     with xl(tenant.host_of("web")) as sim:

@@ -14,10 +14,12 @@ from kubexen.api.fields import rfc3339
 from kubexen.api.names import CONTROLLER_MANAGER
 from kubexen.api.notimplemented import notimplemented
 from kubexen.api.xenaction import ActionPhase, XenAction
+from kubexen.api.xendomain import LifecycleAction, XenDomain
 from kubexen.controller.cache import Cache
 from kubexen.kube.client import Api
 from kubexen.kube.errors import NotFound
 from kubexen.kube.kinds import XENACTIONS
+from kubexen.plan.domain import what_follows
 
 
 class ActionReconciler:
@@ -38,14 +40,27 @@ class ActionReconciler:
         elif domain is None:
             await self._write(action, ActionPhase.FAILED, f"There is no XenDomain {action.spec.domain_name!r}")
         elif domain.status.off is None:
-            ran = action.status.phase is ActionPhase.RUNNING
-            await self._write(action, ActionPhase.SUCCEEDED, "It starts again" if ran else "It was not off")
+            return await self._start_of_one_that_is_not_off(action, domain)
         elif action.status.phase is ActionPhase.PENDING:
             await self._write(action, ActionPhase.RUNNING, "")
             self._on_domain(domain_key)
         else:
             self._on_domain(domain_key)
             return 1.0
+        return 0.0
+
+    async def _start_of_one_that_is_not_off(self, action: XenAction, domain: XenDomain) -> float | None:
+        ended = domain.status.last_exit
+        follows = what_follows(domain, ended.reason) if ended is not None else None
+        if action.status.phase is ActionPhase.RUNNING:
+            await self._write(action, ActionPhase.SUCCEEDED, "It starts again")
+        elif follows is LifecycleAction.DESTROY:
+            return 1.0  # its guest has ended and its node is about to give it up: only then it is off, and can be started
+        elif follows in (None, LifecycleAction.RESTART):
+            await self._write(action, ActionPhase.SUCCEEDED, "It was not off")
+        else:
+            await self._write(action, ActionPhase.FAILED, f"It ended and is kept as it is ({follows}): to start it again, set "
+                              "powerState to Halted and back to Running")
         return 0.0
 
     async def _expire(self, action: XenAction) -> float | None:

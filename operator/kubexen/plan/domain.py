@@ -134,6 +134,15 @@ def is_leaving(domain: XenDomain) -> bool:
     )
 
 
+def what_follows(domain: XenDomain, reason: str) -> LifecycleAction:
+    """What the spec wants after an end of the guest for this reason (Xen's)."""
+    spec = domain.spec
+    by_reason: dict[str, LifecycleAction] = {
+        ShutdownReason.POWEROFF: spec.on_poweroff, ShutdownReason.REBOOT: spec.on_reboot,
+    }
+    return by_reason.get(reason, spec.on_crash)
+
+
 def note(domain: XenDomain) -> str:
     """What is kept with a running domain: the spec it was started with, without what changes live."""
     return json.dumps(_started_with(domain), sort_keys=True, separators=(",", ":"))
@@ -401,11 +410,7 @@ class _Pass:
         self.next.restarts = Restarts(count=1 if fresh else restarts.count + 1, last=self.now.replace(microsecond=0))
 
     def _action(self, reason: str) -> LifecycleAction:
-        spec = self.domain.spec
-        by_reason: dict[str, LifecycleAction] = {
-            ShutdownReason.POWEROFF: spec.on_poweroff, ShutdownReason.REBOOT: spec.on_reboot,
-        }
-        return by_reason.get(reason, spec.on_crash)
+        return what_follows(self.domain, reason)
 
     # --- it is here and lives
 
