@@ -202,7 +202,8 @@ class Cluster(SimulatedNodes):
         """Create a namespace and wait until pods can be created in it."""
         metadata = {"name": name, "labels": dict(labels or {})}
         self.api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        self.api.wait(f"/api/v1/namespaces/{name}/serviceaccounts/default", lambda _: True)
+        # A controller manager that has lost its API server for a moment takes up to a minute to watch again.
+        self.api.wait(f"/api/v1/namespaces/{name}/serviceaccounts/default", lambda _: True, 120)
 
     def kubectl(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
         """Run kubectl as administrator; its output, or KubectlError with what it complained about."""

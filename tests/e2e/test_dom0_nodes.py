@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from hack.needs import MissingTools
-from hack.stack.stack import ROOT, Stack
+from hack.stack.stack import Stack
 from hack.xenlab.build import BuildError
 from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
-from kubexen.api.names import API_VERSION, DOMAIN_LABEL
 from tests.e2e import pods
 from tests.e2e.conftest import Figure, new_namespace
 
@@ -89,49 +88,6 @@ def test_the_image_looks_at_the_xen_of_its_host_by_its_bindings_or_by_its_xl(sta
     for name, word in zip(NODES, seen, strict=True):
         assert word["version"] == stack.get("xhost", name)["status"]["xen"]["version"]
         assert word["root"] == ["usr"]
-
-
-def test_a_domain_is_drained_and_its_anchors_end_with_it(stack: Stack, lab: Lab, figure: Figure) -> None:
-    stack.kubectl("apply", "-f", str(ROOT / "examples/tiny/network.yaml"))
-    stack.apply(guest("held"))
-    stack.wait_reason("held", "Running")
-    source = lab.host(stack.get("xd", "held")["status"]["nodeName"])
-    (anchor,) = anchors(stack, "held")
-    assert (anchor["status"]["phase"], anchor["spec"]["nodeName"]) == ("Running", source.name)
-    processes = f"grep -lE 'pod({anchor['metadata']['uid'].replace('-', '[-_]')})' /proc/[0-9]*/cgroup | cut -d/ -f3"
-    its_own = f"for pid in $({processes}); do grep -lx kubexen-anchor /proc/$pid/comm; done | cut -d/ -f3"
-    process = source.ssh(its_own).stdout.split()[0]  # the sandbox's is the same program
-    memory = source.ssh(f"awk '/^VmRSS/ {{print $2}}' /proc/{process}/status").stdout
-    figure("an anchor's process in dom0, resident, KiB", float(memory))
-    source.ssh(f"kill -TERM {process}")
-
-    begin = time.monotonic()
-    stack.kubectl("drain", source.name, "--ignore-daemonsets", f"--timeout={SLOW:.0f}s", timeout=SLOW + 20)
-    figure("a node with one domain is drained after, s", time.monotonic() - begin)
-    stack.wait_reason("held", "Running")
-    target = stack.get("xd", "held")["status"]["nodeName"]
-    assert target != source.name
-    assert "default.held" not in source.ssh("xl list").stdout
-    source.until(f'[ -z "$({processes})" ]', SLOW)
-    assert [a["spec"]["nodeName"] for a in anchors(stack, "held")] == [target]
-
-    stack.kubectl("uncordon", source.name)
-    (last,) = anchors(stack, "held")
-    stack.kubectl("delete", "xd", "held", f"--timeout={SLOW:.0f}s", timeout=SLOW + 20)
-    stack.cluster.api.wait_gone(f"/api/v1/namespaces/default/pods/{last['metadata']['name']}", SLOW)
-    assert "default.held" not in lab.host(target).ssh("xl list").stdout
-
-
-def guest(name: str) -> dict[str, Any]:
-    file = {"pool": "images"}
-    direct = {"kernel": file | {"file": "vmlinuz"}, "initrd": file | {"file": "initrd.gz"}, "cmdline": "console=hvc0 quiet"}
-    return {"apiVersion": API_VERSION, "kind": "XenDomain", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"type": "pv", "boot": {"direct": direct}, "memory": {"size": "128Mi"}}}
-
-
-def anchors(stack: Stack, domain: str) -> list[dict[str, Any]]:
-    found = stack.cluster.api.get("/api/v1/namespaces/default/pods", labelSelector=f"{DOMAIN_LABEL}={domain}")
-    return list(found["items"])
 
 
 def test_what_dom0_has_left(lab: Lab, figure: Figure) -> None:
