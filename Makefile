@@ -15,7 +15,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/operator
 
 .PHONY: help
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "  settings: DRIVER=xen|sim NODES=$(NODES) STATE=$(STATE) KUBEXEN_CACHE=$(KUBEXEN_CACHE)"
 
 $(VENV)/.ready:

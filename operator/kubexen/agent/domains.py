@@ -119,7 +119,13 @@ class Domains:
 
     async def sweep(self) -> None:
         """Let go of what no domain has that is here or may come: what an agent that died in between, or a domain that was
-        bound elsewhere, left behind."""
+        bound elsewhere, left behind. Of an object that cannot be read nobody knows what it has: then nothing is swept."""
+        try:
+            await self._sweep()
+        except InvalidObject as error:
+            logger.warning("nothing is swept while an object cannot be read: %s", error)
+
+    async def _sweep(self) -> None:
         known = {domain.metadata.uid for domain in self._bound()}
         if any(state.owner is not None and state.owner.uid not in known for state in self._host.domains.values()):
             return  # an orphan: which claims it has is not known any more

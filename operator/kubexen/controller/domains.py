@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import Reason
-from kubexen.api.domainstatus import ClaimStatus
+from kubexen.api.domainstatus import CONTROLLER_FIELDS, ClaimStatus, XenDomainStatus
 from kubexen.api.fields import rfc3339
 from kubexen.api.names import ANCHOR_FINALIZER, ANCHOR_READINESS_GATE, CONTROLLER_MANAGER, DOMAIN_FINALIZER
 from kubexen.api.xendomain import XenDomain
@@ -203,6 +203,7 @@ class DomainReconciler:
     def _fenced(self, pod: str) -> bool:
         node = (self._cache.get(PODS, pod) or {}).get("spec", {}).get("nodeName")
         return bool(node) and node_state(self._cache, node).fenced
+
     async def _end_strangers(self, domain: XenDomain) -> None:
         """Pods that look like anchors and are none hold a place at most. Another controller may just have bound the domain to
         one of them, so the object is read afresh first."""
@@ -306,7 +307,7 @@ class DomainReconciler:
             return None
         condition = {"status": "False", "reason": str(Reason.INVALID_SPEC), "message": told,
                      "lastTransitionTime": rfc3339(datetime.now(UTC))}
-        kept = ("nodeName", "anchorUID", "move", "macAddresses", "claims", "off", "selector")
+        kept = {XenDomainStatus.model_fields[name].alias for name in CONTROLLER_FIELDS} - {"observedGeneration", "replicas"}
         own = {k: v for k, v in status.items() if k in kept}
         conditions = [{"type": "Ready", **condition}, {"type": "Stalled", **condition, "status": "True"}]
         body: Object = {"metadata": {"resourceVersion": metadata["resourceVersion"]},

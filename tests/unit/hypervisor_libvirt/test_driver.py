@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,31 @@ def states(driver: LibvirtDriver) -> dict[str, DomainState]:
 
 def test_a_domain_that_is_not_ours_has_no_owner(driver: LibvirtDriver) -> None:
     assert {state.name: state.owner for state in driver.domains()}["test"] is None
+
+
+def test_a_domain_that_libvirt_does_not_answer_for_is_not_taken_for_gone(
+    driver: LibvirtDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host may be rebooting it: it is not in Xen then, and only libvirt knows of it."""
+    config = fresh()
+    driver.create(config)
+    assert config.uuid in states(driver)
+    asked = []
+
+    @contextlib.contextmanager
+    def calls(what: str) -> Iterator[Any]:
+        asked.append(what)
+        raise Unreachable("the connection was lost")
+        yield
+
+    with monkeypatch.context() as broken:
+        broken.setattr(driver._platform.probe, "samples", list)
+        broken.setattr(driver._connection, "calls", calls)
+        for _ in range(2):  # also not by the next look
+            with pytest.raises(Unreachable):
+                driver.domains()
+    assert any(config.uuid in what for what in asked)
+    assert config.uuid in states(driver)
 
 
 def test_tidy_undefines_what_was_made_persistent(driver: LibvirtDriver, by_hand: Any) -> None:

@@ -188,8 +188,9 @@ class LibvirtDriver:
 
     def _is_busy(self, uuid: str) -> bool:
         """Whether libvirt is at work on a domain that is not in Xen: a guest's reboot is an end and a new start to it
-        (10 s under emulation), and whoever took it for gone in between would start it a second time."""
-        with contextlib.suppress(Unreachable, NotFound), self._connection.calls(f"look for {uuid}") as conn:
+        (10 s under emulation), and whoever took it for gone in between would start it a second time. No answer is not
+        'gone': Unreachable goes on to the caller."""
+        with contextlib.suppress(NotFound), self._connection.calls(f"look for {uuid}") as conn:
             return self._platform.is_busy(conn.lookupByUUIDString(uuid))
         return False
 
