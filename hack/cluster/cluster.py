@@ -153,11 +153,6 @@ class Cluster(SimulatedNodes):
         self.label_node(name, labels or {})
         return node
 
-    def remove_kubelet(self, node: kubelet.Kubelet) -> None:
-        """End a real node, with its pods, and delete its Node."""
-        node.stop()
-        self.delete_node(node.name)
-
     def add_way(self, node: str, way: str) -> None:
         """Say how the API server reaches the kubelet of a node: `within PID` or `at HOST:PORT` (see ways.py)."""
         (self._layout.ways / node).write_text(way)

@@ -34,12 +34,6 @@ RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy --
 """
 KEPT = 8  # archives in the cache
 STORE_MOST_MIB = 4096  # buildah's store, which every build adds a layer to; above that it begins anew
-PROGRAM_DOCKERFILE = """\
-FROM scratch
-COPY {program} /usr/bin/
-ENV PATH=/usr/bin
-USER 65532:65532
-"""
 
 
 class BuildFailed(RuntimeError):
@@ -63,22 +57,6 @@ def archive(tag: str = "dev", source: Path = ROOT) -> Path:
                 _export(folder, f"{NAME}:{tag}", target)
                 if int(_run(["du", "-sm", str(folder / "store")]).split()[0]) > STORE_MOST_MIB:
                     _buildah(folder, "rmi", "--all", "--force")
-    return target
-
-
-def archive_of_program(program: Path, name: str) -> Path:
-    """An image with a single program that links to nothing, under a name of somebody else's: for the chart's scheduler."""
-    folder = cache_folder() / "image"
-    key = hashlib.sha256(f"{name}\0{program}".encode()).hexdigest()[:8]
-    target = folder / f"{program.name}-{key}.tar"
-    if not target.exists():
-        needs.ensure(needs.IMAGE)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _only_builder(folder), step(f"build the image {name}"), tempfile.TemporaryDirectory(prefix="kubexen-image-") as made:
-            shutil.copy2(program, made)
-            (Path(made) / "Dockerfile").write_text(PROGRAM_DOCKERFILE.format(program=program.name))
-            _buildah(folder, "build", f"--tag={name}", made)
-            _export(folder, name, target)
     return target
 
 

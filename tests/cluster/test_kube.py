@@ -31,7 +31,7 @@ from kubexen.kube.errors import (
     Unavailable,
 )
 from kubexen.kube.events import EventRecorder
-from kubexen.kube.lease import LeaderElection, LeaseHolder
+from kubexen.kube.lease import LeaderElection, LeaseHolder, micro_time
 from kubexen.kube.reflector import Reflector
 from kubexen.kube.resources import EVENTS, LEASES, NAMESPACES, Object, Resource
 
@@ -584,6 +584,18 @@ async def test_one_leads_and_hands_over_when_it_ends(api: Api, namespace: str) -
         lease = await api.get(LEASES, "controller", namespace)
         assert lease["spec"]["holderIdentity"] == "b"
         assert lease["spec"]["leaseTransitions"] == 1
+
+
+async def test_the_lease_is_given_back_though_it_was_written_since(api: Api, namespace: str) -> None:
+    """As it is when the end comes while a renewal is under way: the server carries it out, the answer is lost."""
+    a = Candidate(api, namespace, "a", [])
+    async with running(a.run()) as (first,):
+        await a.leads()
+        await api.merge(LEASES, "controller", {"spec": {"renewTime": micro_time()}}, namespace)
+        first.cancel()
+        await asyncio.wait({first})
+    lease = await api.get(LEASES, "controller", namespace)
+    assert not lease["spec"].get("holderIdentity")
 
 
 async def test_of_many_that_find_the_lease_free_one_leads(api: Api, namespace: str) -> None:

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from hack.needs import MissingTools
 from hack.stack.stack import Stack
-from hack.xenlab.build import BuildError
-from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
 from tests.e2e import pods
 from tests.e2e.conftest import Figure, new_namespace
+from tests.stacks import started
 
 NODES = ["xen1", "xen2"]
 SLOW = 240.0  # seconds that anything may take on an emulated CPU
@@ -43,19 +41,10 @@ driver.close()
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, figure: Figure) -> Iterator[Stack]:
-    the_stack = Stack(tmp_path_factory.mktemp("dom0") / "stack", "xen", nodes=2, kubelets=True)
     begin = time.monotonic()
-    try:
-        the_stack.start()
-    except (MissingTools, BuildError, HostError) as error:
-        the_stack.stop()
-        pytest.fail(str(error), pytrace=False)
-    except BaseException:
-        the_stack.stop()
-        raise
-    figure("two Xen hosts are up, with kubelets and agents, after, s", time.monotonic() - begin)
-    yield the_stack
-    the_stack.stop()
+    with started(Stack(tmp_path_factory.mktemp("dom0") / "stack", "xen", nodes=2, kubelets=True)) as the_stack:
+        figure("two Xen hosts are up, with kubelets and agents, after, s", time.monotonic() - begin)
+        yield the_stack
 
 
 @pytest.fixture(scope="module")

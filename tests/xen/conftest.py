@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from hack.needs import MissingTools
 from hack.stack.stack import Stack
-from hack.xenlab.build import BuildError
 from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
+from tests.stacks import started
 
 LAB = pytest.StashKey[Lab]()
 
@@ -22,16 +21,8 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     the_stack = Stack(tmp_path_factory.mktemp("xen") / "stack", "xen", nodes=2)
     assert the_stack.lab is not None
     request.config.stash[LAB] = the_stack.lab
-    try:
-        the_stack.start()
-    except (MissingTools, BuildError, HostError) as error:
-        the_stack.stop()
-        pytest.fail(str(error), pytrace=False)
-    except BaseException:
-        the_stack.stop()
-        raise
-    yield the_stack
-    the_stack.stop()
+    with started(the_stack):
+        yield the_stack
 
 
 @pytest.fixture(scope="session")

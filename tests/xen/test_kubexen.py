@@ -11,27 +11,9 @@ import pytest
 from hack.stack.demo import demo
 from hack.stack.stack import ROOT, Stack
 from hack.xenlab.host import XenHost
+from tests.xen.guests import NAME, XL_NAME, manifest
 
-NAME = "guest"
-XL_NAME = f"default.{NAME}"
 READY, HEALTHY = (f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}' for kind in ("Ready", "Healthy"))
-
-
-def manifest(**spec: Any) -> dict[str, Any]:
-    """A small paravirtual domain."""
-    file = {"pool": "images"}
-    return {
-        "apiVersion": "kubexen.dev/v1alpha1",
-        "kind": "XenDomain",
-        "metadata": {"name": NAME, "namespace": "default"},
-        "spec": {
-            "type": "pv",
-            "boot": {"direct": {"kernel": file | {"file": "vmlinuz"}, "initrd": file | {"file": "initrd.gz"},
-                                "cmdline": "console=hvc0 quiet"}},
-            "memory": {"size": "128Mi", "max": "192Mi"},
-            **spec,
-        },
-    }
 
 
 @pytest.fixture(scope="module")

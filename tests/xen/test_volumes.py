@@ -13,6 +13,7 @@ import pytest
 
 from hack.stack.stack import ROOT, Stack
 from hack.xenlab.host import XenHost
+from tests.xen.guests import manifest
 
 NAME = "claiming"
 XL_NAME = f"default.{NAME}"
@@ -58,24 +59,16 @@ def volume(name: str, mode: str, source: dict[str, Any]) -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
-def manifest() -> dict[str, Any]:
-    file = {"pool": "images"}
-    return {
-        "apiVersion": "kubexen.dev/v1alpha1",
-        "kind": "XenDomain",
-        "metadata": {"name": NAME, "namespace": "default"},
-        "spec": {
-            "type": "pvh",
-            "boot": {"direct": {"kernel": file | {"file": "vmlinuz"}, "initrd": file | {"file": "initrd.gz"},
-                                "cmdline": "console=hvc0 quiet"}},
-            "memory": {"size": "128Mi"},
-            "disks": [{"name": "raw", "claimName": "raw", "target": "xvda"},
-                      {"name": "files", "claimName": "files", "target": "xvdb"}],
-            "cloudInit": {"userData": {"secretName": "login", "key": "text"}},
-            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [HOME]}]}]}}},
-        },
-    }  # fmt: skip
+def claiming() -> dict[str, Any]:
+    return manifest(
+        NAME,
+        type="pvh",
+        memory={"size": "128Mi"},
+        disks=[{"name": "raw", "claimName": "raw", "target": "xvda"}, {"name": "files", "claimName": "files", "target": "xvdb"}],
+        cloudInit={"userData": {"secretName": "login", "key": "text"}},
+        affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [HOME]}]}]}}},
+    )  # fmt: skip
 
 
 def on(host: XenHost, script: str, *arguments: str, input: str = "") -> str:
@@ -110,7 +103,7 @@ def claims(stack: Stack) -> Iterator[dict[str, str]]:
 def test_a_guest_has_its_claims_and_its_seed_and_nothing_takes_them_away(stack: Stack, claims: dict[str, str]) -> None:
     assert stack.lab is not None
     host = next(host for host in stack.lab.hosts if host.name == HOME)
-    stack.apply(manifest())
+    stack.apply(claiming())
     pod = anchor(stack)
     assert on(host, LAY_OUT, pod, input=SEED) == ""
     stack.wait_reason(NAME, "Running")

@@ -1,5 +1,5 @@
 """The processes of anchors on this host: an anchor's container ignores SIGTERM and has a grace of a year, so that only the
-agent ends it, when the domain has left (DESIGN: an anchor ends only when its domain has left). domains.py calls it.
+agent ends it, when the domain has left (docs/concepts.md). domains.py calls it.
 
 A kubelet that was told a shorter grace meanwhile does not end it (seen with 1.36 and containerd 2.4). Without a kubelet
 there is no process, and nothing to do.

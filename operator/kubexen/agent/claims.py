@@ -14,7 +14,6 @@ import os
 import stat
 import struct
 import threading
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 from kubexen.agent.host import Host
 from kubexen.agent.storage.holds import holds
 from kubexen.agent.storage.kubelet import Kubelet
+from kubexen.agent.storage.links import lead
 from kubexen.api.conditions import Reason
 from kubexen.api.domainstatus import VolumeMode
 from kubexen.api.xendomain import XenDomain
@@ -174,8 +174,8 @@ class Claims:
         """
         async with self._changing:
             loops = await self._host.call(self._host.hypervisor.loops)
-            for uid in {*self._known(), *(name for name in loops if not name.startswith(devices.LOOP))}:
-                if uid not in wanted():
+            for uid in {*self._known(), *(name for name in loops if not name.startswith(devices.LOOP))} - wanted():
+                if uid not in wanted():  # asked anew: a domain may have come meanwhile
                     await self._release(uid)
 
     async def _release(self, uid: str) -> None:
@@ -194,10 +194,7 @@ class Claims:
             return {}
 
     def _link(self, uid: str, target: str) -> None:
-        self._links.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unfinished = self._links / f".{uid}.{uuid.uuid4().hex}"
-        unfinished.symlink_to(target)
-        unfinished.rename(self._links / uid)
+        lead(self._links / uid, target)
 
     def _hold(self, uid: str, target: str) -> None:
         """Keep what the link says open, through every mount that the kubelet would have to undo before it gives up the

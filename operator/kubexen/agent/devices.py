@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import uuid
 from collections.abc import Callable, Set
 from pathlib import Path
 
 from kubexen.agent.host import Host
+from kubexen.agent.storage.links import lead
 from kubexen.plan import devices
 
 
@@ -26,7 +26,7 @@ class FileDevices:
             HypervisorError: no loop device can be made.
         """
         device = await self._host.call(self._host.hypervisor.loop, devices.loop(of, name), file, read_only=True)
-        await asyncio.to_thread(self._link, self._root / devices.path(of, name).lstrip("/"), device)
+        await asyncio.to_thread(lead, self._root / devices.path(of, name).lstrip("/"), device)
 
     async def remove(self, of: str) -> None:
         """Remove all of the domain's. Not there: success.
@@ -46,12 +46,7 @@ class FileDevices:
             HypervisorError: as `remove`.
         """
         loops = await self._host.call(self._host.hypervisor.loops)
-        for of in {name.removeprefix(devices.LOOP).partition("/")[0] for name in loops if name.startswith(devices.LOOP)}:
-            if of not in wanted():
+        found = {name.removeprefix(devices.LOOP).partition("/")[0] for name in loops if name.startswith(devices.LOOP)}
+        for of in found - wanted():
+            if of not in wanted():  # asked anew: a domain may have come meanwhile
                 await self.remove(of)
-
-    def _link(self, link: Path, device: str) -> None:
-        link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unfinished = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
-        unfinished.symlink_to(device)
-        unfinished.rename(link)

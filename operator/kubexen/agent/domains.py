@@ -131,7 +131,7 @@ class Domains:
             return  # an orphan: which claims it has is not known any more
         await self._claims.sweep(lambda: {claim.uid for domain in self._bound() for claim in domain.status.claims})
         await self._devices.sweep(lambda: {domain_uuid(domain) for domain in self._bound()})
-        await asyncio.to_thread(self._seeds.sweep, lambda: {domain_uuid(domain) for domain in self._bound()})
+        await self._seeds.sweep(lambda: {domain_uuid(domain) for domain in self._bound()})
 
     def _bound(self) -> list[XenDomain]:
         """The objects that are bound to this node, each as new as it is known."""

@@ -88,12 +88,18 @@ class Seeds:
         with contextlib.suppress(FileNotFoundError):
             (self._folder / f"{of}{IMAGE}").unlink()
 
-    def sweep(self, wanted: Callable[[], Set[str]]) -> None:
+    async def sweep(self, wanted: Callable[[], Set[str]]) -> None:
         """Remove all images but those of the domains of these UUIDs."""
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self._folder):
-                if not name.startswith(".") and name.removesuffix(IMAGE) not in wanted():
-                    self.remove(name.removesuffix(IMAGE))
+        for of in await asyncio.to_thread(self._made) - wanted():
+            if of not in wanted():  # asked anew: a domain may have come meanwhile
+                await asyncio.to_thread(self.remove, of)
+
+    def _made(self) -> set[str]:
+        """The UUIDs of the domains that have an image."""
+        try:
+            return {name.removesuffix(IMAGE) for name in os.listdir(self._folder) if not name.startswith(".")}
+        except FileNotFoundError:
+            return set()
 
 
 def image(files: Mapping[str, bytes]) -> bytes:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-from kubexen.api.names import AGENT_NAMESPACE, SYSTEM_NAMESPACE
+from kubexen.api.names import AGENT_NAMESPACE, CONTROLLER_LEASE, HOST_LABEL, SYSTEM_NAMESPACE
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError
 from kubexen.kube.kinds import (
@@ -26,7 +26,7 @@ from kubexen.kube.kinds import (
 from kubexen.kube.resources import LEASES, NODES, Object
 
 KINDS = (XENDOMAINS, XENDISKS, XENACTIONS, XENMIGRATIONS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS)
-XEN_NODES = "kubexen.dev/xen=true"
+XEN_NODES = f"{HOST_LABEL}=true"
 
 Finding = tuple[bool, str]
 """Whether it is as it should be, and what it is."""
@@ -59,7 +59,7 @@ async def look(api: Api, namespace: str, agent_namespace: str) -> AsyncIterator[
             yield True, f"{res} is served, and has {len(objects)} objects"
         except ApiError as error:
             yield False, f"{res} is not served: {error}"
-    yield await _lease(api, "kubexen-controller", namespace, "the controller")
+    yield await _lease(api, CONTROLLER_LEASE, namespace, "the controller")
     try:
         nodes, _ = await api.list(NODES, label_selector=XEN_NODES)
         hosts = {host["metadata"]["name"]: host for host in (await api.list(XENHOSTS))[0]}

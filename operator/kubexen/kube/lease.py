@@ -230,13 +230,19 @@ class LeaderElection:
         return _now() >= self._observed_at + (held.get("leaseDurationSeconds") or self._duration)
 
     async def _release(self) -> None:
-        if self._lease is None:
-            return
-        version = self._lease["metadata"]["resourceVersion"]
-        patch = {"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": None, "renewTime": micro_time()}}
         try:
             async with asyncio.timeout(self._retry):
-                await self._api.merge(LEASES, self._name, patch, self._namespace)
+                try:
+                    await self._give_back(self._lease or await self._api.get(LEASES, self._name, self._namespace))
+                except Conflict:  # a renewal that was cancelled was carried out nevertheless
+                    await self._give_back(await self._api.get(LEASES, self._name, self._namespace))
         except (ApiError, TimeoutError) as error:
             logger.warning("lease %s/%s was not given back: %s", self._namespace, self._name, error or "no answer")
         self._lease = None
+
+    async def _give_back(self, lease: Object) -> None:
+        if (lease.get("spec") or {}).get("holderIdentity") != self._identity:
+            return
+        version = lease["metadata"]["resourceVersion"]
+        patch = {"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": None, "renewTime": micro_time()}}
+        await self._api.merge(LEASES, self._name, patch, self._namespace)

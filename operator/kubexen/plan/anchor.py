@@ -1,7 +1,7 @@
 """The anchor: a small pod that is a domain's hold on a node. What it looks like, and what of it counts.
 
 Made by the controller from here, never by a user. It asks the scheduler for what the domain takes from a Xen host; its
-container does nothing. DESIGN: an anchor ends only when its domain has left.
+container does nothing. An anchor ends only when its domain has left (docs/concepts.md).
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ async def test_it_goes_when_its_domain_has_left(machine: Machine) -> None:
     machine.layout.secret("a1", "user-data", user_data=SECRET)
     path = await make(machine, guest(**GIVEN))
     seeds = machine.seeds()
-    seeds.sweep(lambda: {UID})
+    await seeds.sweep(lambda: {UID})
     assert path.exists()
     seeds.remove(UID)
     seeds.remove(UID)
@@ -100,7 +100,7 @@ async def test_it_goes_when_its_domain_has_left(machine: Machine) -> None:
 async def test_what_nobody_removed_is_swept(machine: Machine) -> None:
     machine.layout.secret("a1", "user-data", user_data=SECRET)
     path = await make(machine, guest(**GIVEN))
-    machine.seeds().sweep(set)
+    await machine.seeds().sweep(set)
     assert os.listdir(path.parent) == []
 
 

@@ -1,0 +1,25 @@
+"""A whole Kubexen on lab hosts for the fixtures of xen/ and e2e/: started, or the test fails with what is missing; ended always."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hack.needs import MissingTools
+from hack.stack.stack import Stack
+from hack.xenlab.build import BuildError
+from hack.xenlab.host import HostError
+
+
+@contextmanager
+def started(stack: Stack) -> Iterator[Stack]:
+    try:
+        try:
+            stack.start()
+        except (MissingTools, BuildError, HostError) as error:
+            pytest.fail(str(error), pytrace=False)
+        yield stack
+    finally:
+        stack.stop()
