@@ -67,6 +67,7 @@ def test_two_controllers_of_which_one_may_be_away(documents: list[Document], fin
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert [variable["name"] for variable in container["env"]] == ["POD_ID"], "without it Kopf looks for its user in /etc/passwd"
 
 
 def test_defaults_of_the_programs_and_of_the_chart_are_the_same(documents: list[Document], find: Find) -> None:
