@@ -161,6 +161,7 @@ def manifest(
     pod: dict[str, Any] = {
         "schedulerName": spec.scheduler_name or SCHEDULER_NAME,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "dnsPolicy": "Default",  # it looks nothing up; the cluster's own brings a warning where there is none
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always",
