@@ -20,6 +20,7 @@ from tests.xen.test_volumes import BUSY, volume
 
 WEB, KEEPER = "web", "keeper"
 SLOW = 2 * WAIT  # seconds that several things in a row may take
+AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
 XML = "/root/bare.xml"
 BARE = f"""
 virsh -q -c xen:///system dumpxml --inactive default.{WEB} |
@@ -143,7 +144,7 @@ def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: L
     host, domid = where(stack, lab)
     before = [(host, web, domid, boot(host, web)), (lab.host(1), keeper, where(stack, lab, KEEPER)[1], boot(lab.host(1), keeper))]
     for dom0 in lab.hosts:
-        dom0.ssh("kill -KILL $(pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent')")
+        dom0.ssh(f"kill -KILL $({AGENT})")
     begin = time.monotonic()
     agents_are_at_work(stack, "144Mi")
     figure("agents are at work again after a SIGKILL, s", time.monotonic() - begin)
@@ -169,7 +170,7 @@ def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_
     stack.helm("uninstall", RELEASE)
     stack.cluster.api.wait_gone(f"/api/v1/namespaces/{AGENTS}", WAIT)
     for dom0 in lab.hosts:
-        dom0.until("! pgrep -f /usr/bin/kubexen-agent", WAIT)
+        dom0.until(f"! {AGENT}", WAIT)
     assert f"{web} " in host.ssh("xl list").stdout
     mount = f"/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~local-volume/pv-files"
     assert BUSY in lab.host(1).ssh(f"umount {mount} 2>&1", check=False).stdout
