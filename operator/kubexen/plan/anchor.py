@@ -121,12 +121,10 @@ def _request(spec: dict[str, Any]) -> Request | None:
         return None
 
 
-def is_owned(pod: dict[str, Any], uid: str) -> bool:
-    """Whether a pod is owned, as by a controller, by the XenDomain of this uid."""
-    return any(
-        owner.get("uid") == uid and owner.get("controller") and owner.get("kind") == "XenDomain"
-        for owner in pod["metadata"].get("ownerReferences") or ()
-    )
+def owner(pod: dict[str, Any]) -> dict[str, Any]:
+    """The reference to the XenDomain that owns the pod, as a controller does; empty: there is none (any more)."""
+    references = pod["metadata"].get("ownerReferences") or ()
+    return next((r for r in references if r.get("controller") and r.get("kind") == XenDomain.info.kind), {})
 
 
 def manifest(

@@ -25,7 +25,7 @@ from kubexen.api.domainstatus import (
 )
 from kubexen.api.quantity import Quantity
 from kubexen.api.xendomain import LifecycleAction, PowerState, XenDomain
-from kubexen.hypervisor.port import BackendState, Devices, DomainState, ShutdownReason
+from kubexen.hypervisor.port import NOT_IN_XEN, BackendState, Devices, DomainState, ShutdownReason
 from kubexen.plan.placement import Event
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import domain_uuid, reservation
@@ -40,6 +40,9 @@ FORGET_AFTER = 600.0
 
 ASK_AGAIN = 10.0
 """Seconds after which a guest that was asked to shut down is asked again (it may have been booting)."""
+
+LOOK_AGAIN = 5.0
+"""Seconds until a domain that only a person can end is looked at again."""
 
 REBOOT_PATIENCE = 30.0
 """Seconds that the host has to carry out a guest's reboot before the agent does."""
@@ -105,6 +108,7 @@ class Observed:
     devices: Devices = NO_DEVICES
     ended_at: datetime | None = None  # since when it has the flag `s`
     asked_at: datetime | None = None  # when it was last asked to shut down
+    unclaimed: int | None = None  # the domid of a domain of its uuid and name of which libvirt does not know whose it is
 
 
 @dataclass(frozen=True)
@@ -208,13 +212,23 @@ class _Pass:
         elif self.state is None:
             self._absent()
         elif self.state.flags.dying:
-            self._ready(False, Reason.STOPPING, "Xen is taking the domain apart.")
+            self._ready(False, Reason.STOPPING, "Xen is taking the domain apart." if self.state.domid != NOT_IN_XEN
+                        else "Its host has ended it, and is about to start it.")
             self.requeue = 0.5
         elif _has_ended(self.state):
             self._ended(self.state)
         else:
             self._alive(self.state)
+        if self.seen.unclaimed is not None and self.next.released != self.status.released:
+            self._keep(self.seen.unclaimed)
         return Plan(self.next, self.step, tuple(self.events), self.requeue)
+
+    def _keep(self, domid: int) -> None:
+        """It looks as if it had left, and runs on past libvirt: who gave it up would let it be started a second time."""
+        self.next = self.status.model_copy()
+        self._ready(False, Reason.STOPPING, f"libvirt on {self.host.node} has lost it, but it is there as domain {domid}. "
+                    f"End it with `xl destroy {domid}` on its host; until then nothing is done with it.")
+        self.requeue = LOOK_AGAIN
 
     def _show(self) -> None:
         """What the hypervisor tells, as it is."""
@@ -223,7 +237,7 @@ class _Pass:
             status.domid = status.state = status.cpu = status.memory = None
             status.flags, status.disks, status.interfaces = [], [], []
             return
-        status.domid = state.domid
+        status.domid = None if state.domid == NOT_IN_XEN else state.domid
         status.boot_id = self.host.boot_id
         status.state = str(state.flags)
         status.flags = state.flags.names()

@@ -113,12 +113,13 @@ class World:
     only_node: str | None = None  # the only node that can run it
     namespace_deleting: bool = False
     start_requested: bool = False  # a XenAction Start waits
-    found_on: str | None = None  # a host that runs a domain of this uid although it is not bound there
+    found_on: str | None = None  # a host that runs a domain of this object, name or UUID, which no object holds there
     anchor_refused: str = ""  # why the API server refused the last anchor (quota, admission)
     largest: Largest | None = None  # what the largest node offers; needed where an anchor finds no node
     claims: tuple[ClaimStatus, ...] = ()  # those that the spec names, as they are now
     places: tuple[Mapping[str, Any], ...] = ()  # terms of a node selector: where their volumes can be; none: anywhere
     mounting: str = ""  # what its kubelet says of an anchor that is placed and does not run
+    barred: frozenset[str] = frozenset()  # nodes that are lost or fenced: none may be given a domain
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,9 @@ class _Pass:
             self._end(self.anchors)
             self._not_ready(
                 Reason.FOUND_ELSEWHERE,
-                f"Host {self.world.found_on} runs a domain of this object although it is not bound there; "
-                "it is not started a second time. Look there with `xl list`, and destroy that one if it is not wanted.",
+                f"Host {self.world.found_on} runs a domain of this object, or of one of this name or UUID before it, that is "
+                "bound to no node; it is not started a second time. Look there with `xl list`, and destroy that one if it is "
+                "not wanted.",
                 stalled=True,
             )
             return
@@ -198,7 +200,7 @@ class _Pass:
                 self.quiet = self.next.off == self.status.off
                 self.requeue = left
             return
-        live = [a for a in self.anchors if a.live and self._fits(a)]
+        live = [a for a in self.anchors if a.live and self._fits(a) and a.node not in self.world.barred]
         chosen = next((a for a in live if a.running), live[0] if live else None)
         self._end(a for a in self.anchors if a is not chosen)
         if chosen is None and self.anchors and (one := claims_.exclusive(self.world.claims)):
@@ -318,7 +320,8 @@ class _Pass:
             self.up = False
             ended = "powered itself off" if exit_.reason == POWERED_OFF else f"ended ({exit_.reason})"
             self.events.append(Event("DomainEnded", f"The guest {ended}", warning=exit_.reason not in ORDERLY))
-        waiting = next((a for a in others if a.running and self._fits(a) and a.node != self.status.node_name), None)
+        barred = {self.status.node_name, *self.world.barred}
+        waiting = next((a for a in others if a.running and self._fits(a) and a.node not in barred), None)
         if self.up and waiting is not None and self.world.problem is None and not self.world.found_on:
             self._bind(waiting)
         else:
@@ -358,11 +361,12 @@ class _Pass:
         move = self.status.move
         cause = current.disruption or "its anchor was deleted"
         apart = bool(claims_.exclusive(self.world.claims))  # no second anchor can have its claims yet
-        elsewhere = [a for a in others if a.live and self._fits(a, place=apart) and a.node != node]
+        barred = {node, *self.world.barred}
+        elsewhere = [a for a in others if a.live and self._fits(a, place=apart) and a.node not in barred]
         here = next((a for a in others if a.live and a.node == node), None)
         if here is not None:  # taken back, see below: the fresh anchor holds the domain now
             if here.running:
-                self.next.anchor_uid = here.uid
+                self._adopt(here)
                 self.next.move = None
                 self._end(a for a in self.anchors if a is not here)
                 self.events.append(Event("EvictionTakenBack", f"{node} takes pods again: the domain stays"))
@@ -409,8 +413,14 @@ class _Pass:
             )
             self._again(node)
         elif here.running:
-            self.next.anchor_uid = here.uid
+            self._adopt(here)
         self.next.move = None
+
+    def _adopt(self, anchor: Anchor) -> None:
+        """A fresh anchor where the domain is. It may mount less than the one before: then the next start is under another."""
+        self.next.anchor_uid = anchor.uid
+        if self.status.reserved is not None:
+            self.next.reserved = self.status.reserved.model_copy(update={"mounts": sorted(anchor.mounts)})
 
     # --- what a user reads
 

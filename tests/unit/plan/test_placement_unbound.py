@@ -226,3 +226,10 @@ def test_the_failed_anchor_is_named_to_the_user() -> None:
     ready = find(status.conditions, ConditionType.READY) if status else None
     assert ready is not None
     assert "web-anchor-a1" in ready.message and "xen1" in ready.message
+
+
+def test_an_anchor_on_a_host_that_is_lost_or_fenced_binds_nothing() -> None:
+    """It runs, as far as anybody knows: nobody took it back when its host died."""
+    result = plan(domain(), [anchor("a1", "xen1")], World(barred=frozenset({"xen1", "xen3"})), NOW)
+    assert result.status is None or result.status.node_name is None
+    assert words(result) == ["end a1", "create"]
