@@ -39,9 +39,10 @@ from kubexen.kube.resources import NAMESPACES, Object
 from kubexen.plan import affinity, claims
 from kubexen.plan import domain as planning
 from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
-from kubexen.plan.placement import Event
 from kubexen.plan.problem import Problem
+from kubexen.plan.report import Event
 from kubexen.plan.resolve import References, config, directory, domain_name, domain_uuid, resolve
+from kubexen.plan.started import note
 
 logger = logging.getLogger(__name__)
 
@@ -310,7 +311,7 @@ class Domains:
         if seed is not None:
             await self._seeds.write(domain, seed)
         await self._host.call(
-            self._host.hypervisor.create, config(domain, resolved, note=planning.note(domain)),
+            self._host.hypervisor.create, config(domain, resolved, note=note(domain)),
             about=domain_uuid(domain), timeout=START_SECONDS, paused=domain.spec.power_state is PowerState.PAUSED,
         )
 

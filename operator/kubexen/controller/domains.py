@@ -27,9 +27,9 @@ from kubexen.plan import placement
 from kubexen.plan.addresses import assign
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.order import comes_first
-from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, SetGate, World
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import domain_uuid, resolve
+from kubexen.plan.world import CreateAnchor, DropFinalizer, EndAnchor, Plan, SetGate, Step, World
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class DomainReconciler:
 
     # --- doing
 
-    async def _write(self, domain: XenDomain, plan: placement.Plan) -> None:
+    async def _write(self, domain: XenDomain, plan: Plan) -> None:
         assert plan.status is not None
         body: Object = {
             "metadata": {"resourceVersion": domain.metadata.resource_version},
@@ -155,7 +155,7 @@ class DomainReconciler:
         )
         self._cache.put(XENDOMAINS, answer)
 
-    async def _execute(self, domain: XenDomain, step: placement.Step) -> float | None:
+    async def _execute(self, domain: XenDomain, step: Step) -> float | None:
         match step:
             case CreateAnchor():
                 return await self._create(domain, step)

@@ -15,9 +15,9 @@ from kubexen.kube.errors import NotFound
 from kubexen.kube.kinds import XENHOSTS
 from kubexen.kube.resources import LEASES, NODES
 from kubexen.plan.capacity import Held, capacity
-from kubexen.plan.placement import NodeState
 from kubexen.plan.resolve import request, reservation
 from kubexen.plan.unplaced import Largest
+from kubexen.plan.world import NodeState
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from kubexen.plan import domain as planning
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.claims import Claim
 from kubexen.plan.resolve import References, request, reservation
+from kubexen.plan.started import note
 from tests.unit.api import builders as documents
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -128,7 +129,7 @@ def state(flags: str = "-b----", *, domid: int = 7, reason: ShutdownReason | Non
     values: dict[str, Any] = {
         "uuid": UID, "name": "shop.web", "memory_kib": 512 * 1024, "max_memory_kib": 512 * 1024,
         "memory_target_kib": 512 * 1024, "vcpus_online": 1, "vcpus": 1, "owner": Owner("shop", "web", UID),
-        "note": planning.note(domain()),
+        "note": note(domain()),
     }
     bits = {name: letter != "-" for name, letter in
             zip(("running", "blocked", "paused", "shutdown", "crashed", "dying"), flags, strict=True)}

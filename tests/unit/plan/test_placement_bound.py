@@ -11,8 +11,9 @@ from kubexen.api.conditions import Condition, ConditionType, Reason
 from kubexen.api.domainstatus import MovePhase, Reservation, XenDomainStatus
 from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.placement import NodeState, World, plan
+from kubexen.plan.placement import plan
 from kubexen.plan.problem import Problem
+from kubexen.plan.world import NodeState, World
 from tests.unit.plan.acts import words
 from tests.unit.plan.builders import NOW, RUNNING, anchor, bound, domain, ended, move, pending, says, shows
 

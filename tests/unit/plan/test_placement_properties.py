@@ -13,8 +13,9 @@ from kubexen.api.conditions import Reason
 from kubexen.api.domainstatus import MovePhase, XenDomainStatus
 from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, NodeState, Plan, SetGate, World, plan
+from kubexen.plan.placement import plan
 from kubexen.plan.problem import Problem
+from kubexen.plan.world import CreateAnchor, DropFinalizer, EndAnchor, NodeState, Plan, SetGate, World
 from tests.unit.plan.acts import constraints
 from tests.unit.plan.builders import NOW, anchor, domain, ended, move, says
 

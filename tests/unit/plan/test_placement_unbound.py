@@ -12,8 +12,9 @@ from kubexen.api.conditions import ConditionType, Reason, find
 from kubexen.api.domainstatus import XenDomainStatus
 from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.placement import World, plan
+from kubexen.plan.placement import plan
 from kubexen.plan.problem import Problem
+from kubexen.plan.world import World
 from tests.unit.plan.acts import words
 from tests.unit.plan.builders import NOW, SHARED, anchor, bound, claim, domain, ended, pending, says, shows, uses
 
