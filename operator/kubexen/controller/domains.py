@@ -324,16 +324,16 @@ class DomainReconciler:
             await self._api.merge(XENDOMAINS, name, patch, namespace)
             return None
         ready: Object = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
-        told = f"{error.field}: {error.message}"
-        if ready.get("reason") == Reason.INVALID_SPEC and ready.get("message") == told:
+        told, generation = f"{error.field}: {error.message}", metadata["generation"]
+        if [ready.get(key) for key in ("reason", "message", "observedGeneration")] == [Reason.INVALID_SPEC, told, generation]:
             return None
         condition = {"status": "False", "reason": str(Reason.INVALID_SPEC), "message": told,
-                     "lastTransitionTime": rfc3339(datetime.now(UTC))}
+                     "observedGeneration": generation, "lastTransitionTime": rfc3339(datetime.now(UTC))}
         kept = {XenDomainStatus.model_fields[name].alias for name in CONTROLLER_FIELDS} - {"observedGeneration", "replicas"}
         own = {k: v for k, v in status.items() if k in kept}
         conditions = [{"type": "Ready", **condition}, {"type": "Stalled", **condition, "status": "True"}]
         body: Object = {"metadata": {"resourceVersion": metadata["resourceVersion"]},
-                        "status": {**own, "replicas": 0, "conditions": conditions}}
+                        "status": {**own, "observedGeneration": generation, "replicas": 0, "conditions": conditions}}
         answer = await self._api.apply(XENDOMAINS, name, body, namespace, manager=CONTROLLER_MANAGER, subresource="status")
         self._cache.put(XENDOMAINS, answer)
         return None
