@@ -44,7 +44,9 @@ from kubexen.kube.resources import Object
 
 logger = logging.getLogger("kubexen.agent")
 
-WORKERS = 4
+WORKERS = 8
+STARTS = ENDS = 2
+"""Of these, at most so many start a domain and end one: seconds, and up to minutes. The others tell what domains do meanwhile."""
 SETTLE_SECONDS = 2.0
 
 
@@ -120,6 +122,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
     domains = Domains(
         api, host, events, store=domain_store.store, pools=pools, networks=networks, disks=disks,
         claims=claims, devices=devices, seeds=seeds, anchors=Anchors(arguments.root), storage=storage, bridges=bridges,
+        starts=queue.turns(STARTS), ends=queue.turns(ENDS),
     )
     reporter = HostReporter(
         api, host, events, orphans=domains.orphans, pools=pools, networks=networks, storage=storage, bridges=bridges,
