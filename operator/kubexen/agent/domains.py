@@ -23,14 +23,15 @@ from kubexen.agent.seeds import Seeds
 from kubexen.agent.storage.directory import Directory
 from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import Reason
-from kubexen.api.names import AGENT_MANAGER
+from kubexen.api.meta import ObjectMeta
+from kubexen.api.names import AGENT_MANAGER, API_VERSION
 from kubexen.api.xendisk import XenDisk
 from kubexen.api.xendomain import PowerState, XenDomain
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.errors import NotFound as DomainNotFound
-from kubexen.hypervisor.port import Devices, DomainState
+from kubexen.hypervisor.port import Devices, DomainState, Owner
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError, Conflict, NotFound
 from kubexen.kube.events import EventRecorder
@@ -240,7 +241,7 @@ class Domains:
             before = self._problems.get(domain.key)
             self._problems[domain.key] = (domain.metadata.generation, problem)
             if before is None or before[1].reason != problem.reason:
-                self._events.event(_reference(domain), "Warning", problem.reason, problem.message)
+                self._events.event(reference(domain.metadata), "Warning", problem.reason, problem.message)
                 logger.info("%s: %s", domain.key, problem)
             return True
         self._problems.pop(domain.key, None)
@@ -343,7 +344,7 @@ class Domains:
     def _tell(self, domain: XenDomain, events: tuple[Event, ...]) -> None:
         for event in events:
             self._events.event(
-                _reference(domain), "Warning" if event.warning else "Normal", event.reason, event.message
+                reference(domain.metadata), "Warning" if event.warning else "Normal", event.reason, event.message
             )
 
     async def _save(self, domain: XenDomain, plan: planning.Plan) -> float | None:
@@ -387,9 +388,10 @@ def _version(document: Object) -> int:
     return int(document["metadata"].get("resourceVersion") or 0)
 
 
-def _reference(domain: XenDomain) -> Object:
+def reference(of: ObjectMeta | Owner) -> Object:
+    """The XenDomain, as Events name it."""
     return {
-        "apiVersion": domain.api_version,
-        "kind": domain.info.kind,
-        "metadata": {"name": domain.metadata.name, "namespace": domain.metadata.namespace, "uid": domain.metadata.uid},
+        "apiVersion": API_VERSION,
+        "kind": XenDomain.info.kind,
+        "metadata": {"name": of.name, "namespace": of.namespace, "uid": of.uid},
     }

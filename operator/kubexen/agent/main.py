@@ -19,7 +19,7 @@ from kubexen.agent.anchors import Anchors
 from kubexen.agent.claims import Claims
 from kubexen.agent.devices import FileDevices
 from kubexen.agent.disks import Disks
-from kubexen.agent.domains import Domains
+from kubexen.agent.domains import Domains, reference
 from kubexen.agent.host import Host
 from kubexen.agent.network.bridges import Bridges
 from kubexen.agent.seeds import Seeds
@@ -151,8 +151,10 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
         while True:
             await asyncio.sleep(arguments.full_look)
             try:
-                for line in await host.call(host.hypervisor.tidy):
-                    logger.warning("%s", line)
+                for owner in await host.call(host.hypervisor.tidy):
+                    logger.warning("%s/%s: removed a definition of it", owner.namespace, owner.name)
+                    events.event(reference(owner), "Warning", "DefinedByHand", "Somebody defined the domain on its host "
+                                 "(virsh define); removed the definition, which would have outlived it")
                 if ready.is_set():
                     await domains.sweep()
             except (HypervisorError, OSError) as error:  # the agent outlives its hypervisor's daemon

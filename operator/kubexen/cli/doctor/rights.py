@@ -1,6 +1,7 @@
 """Which rights the doctor, the controller and the agents need, and who lacks one.
 
-The table of the controller and the agents is what the chart's roles give them (tests/unit/chart/test_doctor.py compares them); snapshot.py asks the API server about each.
+The table of the controller and the agents is what the chart's roles give them (tests/unit/chart/test_doctor.py compares them);
+snapshot.py asks the API server about each.
 """
 
 from __future__ import annotations
