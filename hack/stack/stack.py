@@ -85,7 +85,7 @@ class Stack:
         anchors = ["--anchor-image", IMAGE] if self.kubelets else []
         self.controller.start(
             [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config), *anchors],
-            {"PYTHONPATH": str(ROOT / "operator")},
+            {"PYTHONPATH": str(ROOT / "operator"), "TMPDIR": str(self.state)},  # the client writes certificates to files
         )
 
     def _kubeconfig(self, token: str, server: str = "127.0.0.1") -> str:

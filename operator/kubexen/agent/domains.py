@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,18 +23,20 @@ from kubexen.agent.seeds import Seeds
 from kubexen.agent.storage.directory import Directory
 from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import Reason
-from kubexen.api.names import AGENT_MANAGER
+from kubexen.api.meta import ObjectMeta
+from kubexen.api.names import AGENT_MANAGER, API_VERSION
 from kubexen.api.xendisk import XenDisk
 from kubexen.api.xendomain import PowerState, XenDomain
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.errors import NotFound as DomainNotFound
-from kubexen.hypervisor.port import Devices, DomainState
+from kubexen.hypervisor.port import Devices, DomainState, Owner
 from kubexen.kube.client import Api
-from kubexen.kube.errors import Conflict, NotFound
+from kubexen.kube.errors import ApiError, Conflict, NotFound
 from kubexen.kube.events import EventRecorder
 from kubexen.kube.kinds import XENDISKS, XENDOMAINS
+from kubexen.kube.queue import Turns
 from kubexen.kube.resources import NAMESPACES, Object
 from kubexen.plan import affinity, claims
 from kubexen.plan import domain as planning
@@ -49,8 +51,8 @@ logger = logging.getLogger(__name__)
 SAMPLES_EVERY = 60.0
 """Seconds between two writes that tell nothing but r and b, or that a device's frontend has connected."""
 
-DESTROY_SHOWN_AFTER = 1.0
-"""Seconds that a destroy may take before the status shows the domain as dying."""
+SHOWN_AFTER = 1.0
+"""Seconds that a start or a destroy may take before the status shows what is not there any more, or is dying."""
 
 STEPS = 6
 """Steps in one pass; more are left to the next."""
@@ -61,12 +63,13 @@ class Domains:
         self, api: Api, host: Host, events: EventRecorder, *, store: Mapping[str, Object],
         pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
         disks: Disks, claims: Claims, devices: FileDevices, seeds: Seeds, anchors: Anchors, storage: Directory,
-        bridges: Bridges,
+        bridges: Bridges, starts: Turns, ends: Turns,
     ) -> None:
         self._api, self._host, self._events = api, host, events
         self._store, self._pools, self._networks = store, pools, networks
         self._disks, self._claims, self._devices, self._seeds, self._anchors = disks, claims, devices, seeds, anchors
         self._storage, self._bridges = storage, bridges
+        self._turns: dict[type, Turns] = {Start: starts, Destroy: ends}
         self._newest: dict[str, Object] = {}  # read or written by ourselves, until the store has it
         self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
         self._asked: dict[str, datetime] = {}  # by uuid: when it was last asked to shut down
@@ -89,6 +92,13 @@ class Domains:
         plan = await self._plan(domain)
         for _ in range(STEPS):
             if plan.step is None:
+                break
+            turns = self._turns.get(type(plan.step))
+            if turns is not None and not turns.take(key):  # it comes here again when it has a turn
+                if isinstance(plan.step, Start):
+                    if domain.status.domid is None:
+                        return None  # nothing to tell
+                    self._tell(domain, plan.events)  # of what is gone nobody knows any more after this pass
                 break
             if isinstance(plan.step, Start | Destroy | Shutdown):
                 fresh = await self._fresh(domain)
@@ -172,7 +182,7 @@ class Domains:
         devices = Devices()
         if state is not None and not (state.flags.shutdown or state.flags.dying):
             with contextlib.suppress(DomainNotFound):
-                devices = await self._host.call(self._host.hypervisor.devices, state.uuid)
+                devices = await self._host.devices(state.uuid)
         seen = Observed(
             state=state,
             devices=devices,
@@ -240,7 +250,7 @@ class Domains:
     async def _execute(self, domain: XenDomain, plan: planning.Plan) -> bool:
         """Carry out the plan's step. Returns whether it failed; then the problem is kept for the next plan."""
         try:
-            await self._step(domain, plan.step)
+            await self._step(domain, plan)
         except DomainNotFound:
             return False
         except (Problem, HypervisorError) as error:
@@ -250,20 +260,23 @@ class Domains:
             before = self._problems.get(domain.key)
             self._problems[domain.key] = (domain.metadata.generation, problem)
             if before is None or before[1].reason != problem.reason:
-                self._events.event(_reference(domain), "Warning", problem.reason, problem.message)
+                self._events.event(reference(domain.metadata), "Warning", problem.reason, problem.message)
                 logger.info("%s: %s", domain.key, problem)
             return True
         self._problems.pop(domain.key, None)
         self._tell(domain, plan.events)
         return False
 
-    async def _step(self, domain: XenDomain, step: planning.Step | None) -> None:
+    async def _step(self, domain: XenDomain, plan: planning.Plan) -> None:
         hypervisor = self._host.hypervisor
-        match step:
-            case Start():
+        match plan.step:
+            case Start() if domain.status.domid is None:
                 await self._start(domain)
+            case Start():
+                await self._tell_meanwhile(domain, self._start(domain), plan)
             case Destroy(uuid, domid):
-                await self._destroy(domain, uuid, domid)
+                ending = self._host.call(hypervisor.destroy, uuid, domid, about=uuid)
+                await self._tell_meanwhile(domain, ending)
                 self._asked.pop(uuid, None)
             case Shutdown(uuid):
                 await self._host.call(hypervisor.shutdown, uuid, about=uuid)
@@ -275,14 +288,20 @@ class Domains:
             case SetMemory(uuid, kib):
                 await self._host.call(hypervisor.set_memory, uuid, kib, about=uuid)
 
-    async def _destroy(self, domain: XenDomain, uuid: str, domid: int) -> None:
-        """End it; when that takes long (Xen scrubs its memory), its status says so meanwhile."""
-        ending = asyncio.ensure_future(self._host.call(self._host.hypervisor.destroy, uuid, domid, about=uuid))
-        done, _ = await asyncio.wait({ending}, timeout=DESTROY_SHOWN_AFTER)
+    async def _tell_meanwhile(self, domain: XenDomain, act: Awaitable[None], plan: planning.Plan | None = None) -> None:
+        """Do what may take long (Xen builds a domain, or scrubs its memory); then the status does not wait for its end: it
+        says what the plan does, or what a look finds then."""
+        acting = asyncio.ensure_future(act)
+        done, _ = await asyncio.wait({acting}, timeout=SHOWN_AFTER)
         if not done:
-            await self._host.look()
-            await self._save(domain, await self._plan(domain))
-        await ending
+            try:
+                if plan is None:
+                    await self._host.look()
+                    plan = await self._plan(domain)
+                await self._save(domain, plan)
+            except (ApiError, HypervisorError) as error:
+                logger.warning("%s: nothing was told meanwhile: %s", domain.key, error)
+        await acting
 
     async def _start(self, domain: XenDomain) -> None:
         """Check everything, make the disks, start. Nothing is made before all was checked."""
@@ -344,7 +363,7 @@ class Domains:
     def _tell(self, domain: XenDomain, events: tuple[Event, ...]) -> None:
         for event in events:
             self._events.event(
-                _reference(domain), "Warning" if event.warning else "Normal", event.reason, event.message
+                reference(domain.metadata), "Warning" if event.warning else "Normal", event.reason, event.message
             )
 
     async def _save(self, domain: XenDomain, plan: planning.Plan) -> float | None:
@@ -388,9 +407,10 @@ def _version(document: Object) -> int:
     return int(document["metadata"].get("resourceVersion") or 0)
 
 
-def _reference(domain: XenDomain) -> Object:
+def reference(of: ObjectMeta | Owner) -> Object:
+    """The XenDomain, as Events name it."""
     return {
-        "apiVersion": domain.api_version,
-        "kind": domain.info.kind,
-        "metadata": {"name": domain.metadata.name, "namespace": domain.metadata.namespace, "uid": domain.metadata.uid},
+        "apiVersion": API_VERSION,
+        "kind": XenDomain.info.kind,
+        "metadata": {"name": of.name, "namespace": of.namespace, "uid": of.uid},
     }

@@ -100,7 +100,7 @@ def test_tidy_undefines_what_was_made_persistent(driver: LibvirtDriver, by_hand:
     config = fresh()
     state = driver.create(config)
     by_hand.defineXML(to_xml(config))
-    assert driver.tidy() == [f"{config.name}: removed the definition that would have outlived the domain"]
+    assert driver.tidy() == [config.owner]
     assert driver.tidy() == []
     assert states(driver)[config.uuid].domid == state.domid
     driver.destroy(config.uuid, state.domid)

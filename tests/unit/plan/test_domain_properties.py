@@ -24,7 +24,7 @@ specs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({}, optional={
     "power_state": st.sampled_from(("Running", "Paused", "Halted", "Suspended")),
     "type": st.sampled_from(("pv", "pvh", "hvm")),
     "cpu": st.fixed_dictionaries({}, optional={
-        "count": st.integers(1, 512), "max": st.integers(1, 512), "affinity": st.sampled_from(("all", "0-3,^1", "9-1")),
+        "count": st.integers(1, 512), "max": st.integers(1, 512), "affinity": st.sampled_from(("all", "0-3,^1", "1-9")),
     }),
     "memory": st.fixed_dictionaries(
         {"size": st.integers(0, 2**63 - 1)}, optional={"max": st.integers(0, 2**63 - 1)}

@@ -157,13 +157,13 @@ class LibvirtDriver:
         with self._connection.calls(f"set the memory of {uuid}") as conn:
             conn.lookupByUUIDString(uuid).setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
-    def tidy(self) -> Sequence[str]:
+    def tidy(self) -> Sequence[Owner]:
         done = []
         with self._connection.calls("look for definitions") as conn:
             for domain in conn.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT):
-                if metadata_of(domain) is not None:
+                if (metadata := metadata_of(domain)) is not None:
                     _undefine(domain)
-                    done.append(f"{domain.name()}: removed the definition that would have outlived the domain")
+                    done.append(metadata[0])
         return done
 
     def loop(self, name: str, file: int, *, read_only: bool = False) -> str:
