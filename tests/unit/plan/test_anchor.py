@@ -32,12 +32,10 @@ def test_it_is_admitted_by_pod_security_restricted() -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & pod.keys()
 
 
-def test_its_requests_are_its_limits_and_what_the_domain_may_grow_to() -> None:
+def test_it_asks_for_what_the_domain_may_grow_to_and_for_next_to_nothing_of_dom0() -> None:
     pod = spec(manifest(domain(memory={"size": "512Mi", "max": "1Gi"}, cpu={"count": 1, "max": 4})))
-    resources = pod["containers"][0]["resources"]
-    assert resources["requests"] == resources["limits"] == {
-        "cpu": "1m", "memory": "16Mi", "kubexen.dev/memory-mib": "1037", "kubexen.dev/vcpus": "4",
-    }
+    requests = {"cpu": "1m", "memory": "16Mi", "kubexen.dev/memory-mib": "1037", "kubexen.dev/vcpus": "4"}
+    assert pod["containers"][0]["resources"] == {"requests": requests, "limits": requests | {"cpu": "200m"}}
 
 
 def test_it_is_the_domains() -> None:

@@ -49,13 +49,18 @@ class LibvirtDriver:
         self._identities = Identities(connection, platform.stranger_name)
 
     @classmethod
-    def open(cls, uri: str, xen_root: Path = Path("/")) -> LibvirtDriver:
-        """`xen_root`: below it is the /usr of the host, with what belongs to its version of Xen. Errors: Unreachable."""
+    def open(cls, uri: str, xen_root: Path = Path("/"), root: Path = Path("/")) -> LibvirtDriver:
+        """Below `xen_root` is the host's /usr, with what belongs to its version of Xen; below `root` are its devices.
+
+        Raises:
+            Unreachable: the host's daemon does not answer.
+        """
         listeners = Listeners()
         connection = Connection(uri, listeners.tell)
         try:
             platform: Platform
-            platform = XenPlatform(connection, HostFiles(xen_root)) if uri.startswith("xen") else LibvirtPlatform(connection)
+            is_xen = uri.startswith("xen")
+            platform = XenPlatform(connection, HostFiles(xen_root), root) if is_xen else LibvirtPlatform(connection)
         except Unreachable:  # tried again and again where there is no Xen
             connection.close()
             raise
