@@ -339,8 +339,10 @@ class _Pass:
     # --- small hands
 
     def _fits(self, anchor: Anchor, *, place: bool = False) -> bool:
-        """Whether it asks for, and mounts, what a start with the spec as it is now takes; `place`: it need not mount it."""
-        return anchor.request == request(reservation(self.domain)) and (place or anchor.mounts_all(self.domain))
+        """Whether it asks for, and mounts, what a start with the spec as it is now takes, where that may be; `place`: it need
+        not mount it."""
+        fits = anchor.request == request(reservation(self.domain)) and anchor.placement == anchors_.placement(self.domain)
+        return fits and (place or anchor.mounts_all(self.domain))
 
     def _age(self) -> float:
         created = self.domain.metadata.creation_timestamp

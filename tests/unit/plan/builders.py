@@ -16,7 +16,7 @@ from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.port import DomainState, Flags, Owner, ShutdownReason
 from kubexen.plan import domain as planning
-from kubexen.plan.anchor import Anchor
+from kubexen.plan.anchor import Anchor, placement
 from kubexen.plan.claims import Claim
 from kubexen.plan.resolve import References, request, reservation
 from kubexen.plan.started import note
@@ -113,6 +113,7 @@ def anchor(uid: str = "a1", node: str = "xen1", phase: str = "Running", *, age: 
     created = ago(age).isoformat().replace("+00:00", "Z")
     values: dict[str, Any] = {
         "name": f"web-anchor-{uid}", "deleting": False, "ready": True, "request": request(reservation(domain())),
+        "placement": placement(domain()),
     }
     return Anchor(uid=uid, node=node, phase=phase, created=created, **(values | fields))
 

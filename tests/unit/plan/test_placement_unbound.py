@@ -234,3 +234,10 @@ def test_an_anchor_on_a_host_that_is_lost_or_fenced_binds_nothing() -> None:
     result = plan(domain(), [anchor("a1", "xen1")], World(barred=frozenset({"xen1", "xen3"})), NOW)
     assert result.status is None or result.status.node_name is None
     assert words(result) == ["end a1", "create"]
+
+
+def test_an_anchor_that_was_made_for_another_place_is_made_anew() -> None:
+    """It waits for a node that the spec asks for no more."""
+    waits = pending(unschedulable="0/2 nodes are available")
+    assert words(plan(domain(node_selector={"zone": "b"}), [waits], World(), NOW)) == ["end a1", "create"]
+    assert words(plan(domain(), [waits], World(), NOW)) == []
