@@ -78,16 +78,17 @@ def _start(stack: Stack, *, survive: bool = False) -> None:
 
 def _needs_of_xen() -> None:
     """Before minutes are spent on anything: can this machine have the Xen lab at all?"""
-    if image().path.is_dir():
-        return
-    if os.geteuid() != 0:
-        lacking = needs.missing(needs.LAB_BUILD)
-        packages = f" and these Debian packages: {' '.join(lacking)}" if lacking else ""
-        raise RuntimeError(
-            f"real Xen hosts need root once, to build their image{packages}. "
-            "Without that: make demo DRIVER=sim does the same on simulated hosts"
-        )
-    needs.ensure(needs.LAB_BUILD)
+    try:
+        if image().path.is_dir():
+            needs.ensure(needs.LAB)
+        elif os.geteuid() == 0:
+            needs.ensure(needs.LAB_BUILD)
+        else:
+            lacking = needs.missing(needs.LAB_BUILD)
+            packages = f" and these Debian packages: {' '.join(lacking)}" if lacking else ""
+            raise needs.MissingTools(f"real Xen hosts need root once, to build their image{packages}")
+    except needs.MissingTools as error:
+        raise RuntimeError(f"{error}. Without that: make demo DRIVER=sim does the same on simulated hosts") from None
 
 
 if __name__ == "__main__":

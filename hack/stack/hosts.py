@@ -71,7 +71,7 @@ class SimulatedHost:
         self.agent.start(
             [sys.executable, "-m", "kubexen.agent", "--node", self.name, "--driver", self.uri, "--root", str(self.root),
              "--kubeconfig", str(self.root / "kubeconfig"), "--full-look", str(self._full_look)],
-            {"PYTHONPATH": f"{ROOT / 'operator'}"},
+            {"PYTHONPATH": f"{ROOT / 'operator'}", "TMPDIR": str(self.root)},
         )
 
     def stop_agent(self) -> None:

@@ -97,7 +97,7 @@ class Stack:
         config.write_text(self._kubeconfig(self.cluster.service_account_token(NAMESPACE, CONTROLLER, duration=TOKEN_LASTS)))
         self.controller.start(
             [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config)],
-            {"PYTHONPATH": str(ROOT / "operator")},
+            {"PYTHONPATH": str(ROOT / "operator"), "TMPDIR": str(self.state)},  # the client writes certificates to files
         )
 
     def _save(self) -> None:

@@ -35,3 +35,13 @@ def test_a_domain_resumed_by_hand_is_paused_again(tenant: Tenant) -> None:
     until(lambda: tenant.where("web")[1].flags.paused)
     after = tenant.wait_reason("web", "Paused")["status"]
     assert (after["domid"], after["state"]) == (before["domid"], "--p---")
+
+
+def test_a_definition_made_by_hand_is_removed_and_the_domain_runs_on(tenant: Tenant) -> None:
+    before = tenant.run(manifests.domain("web"))["web"]["status"]
+    with xl(tenant.host_of("web")) as sim:
+        sim.virsh_define(tenant.xl_name("web"))
+    event = tenant.wait_event("web", "DefinedByHand")
+    assert (event["type"], event["regarding"]["uid"]) == ("Warning", tenant.get("web")["metadata"]["uid"])
+    assert "virsh define" in event["note"]
+    assert tenant.where("web")[1].domid == tenant.get("web")["status"]["domid"] == before["domid"]

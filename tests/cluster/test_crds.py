@@ -255,6 +255,13 @@ REFUSED = {
     ),
     "a maximum under the default count": (put(domain(), "spec.cpu", {"max": 0}), "spec.cpu.max", "greater than or eq"),
     "an affinity that xl cannot read": (put(domain(), "spec.cpu.affinity", "0-3;5"), "spec.cpu.affinity", "match"),
+    "a range of CPUs that goes down": (
+        put(domain(), "spec.cpu.affinity", "0,^10-9"),
+        "spec.cpu.affinity",
+        "a range of CPUs goes up",
+    ),
+    "a range of CPUs without an end": (put(domain(), "spec.cpu.affinity", "3-"), "spec.cpu.affinity", "match"),
+    "an affinity of nothing": (put(domain(), "spec.cpu.affinity", "^"), "spec.cpu.affinity", "match"),
     "an unknown power state": (put(domain(), "spec.powerState", "On"), "spec.powerState", '"Running"'),
     "an unknown type": (put(domain(), "spec.type", "xen"), "spec.type", '"pvh"'),
     "an unknown ending": (put(domain(), "spec.onCrash", "explode"), "spec.onCrash", '"preserve"'),

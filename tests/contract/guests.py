@@ -35,6 +35,9 @@ class Guests(Protocol):
     def xl(self, act: str, name: str) -> None:
         """An administrator's pause, unpause or destroy."""
 
+    def define(self, name: str) -> None:
+        """An administrator's `virsh define` of what `virsh dumpxml` tells."""
+
     def unmanaged(self) -> str:
         """The name of a running domain that the driver did not make."""
 
@@ -51,6 +54,7 @@ class SimGuests:
         self.poweroff = self._host.guest_poweroff
         self.reboot = self._host.guest_reboot
         self.crash = self._host.guest_crash
+        self.define = self._host.virsh_define
 
     def wait_up(self, name: str, timeout: float) -> None:
         """A simulated guest answers as soon as it runs."""
@@ -80,7 +84,7 @@ class TestDriverGuests:
     def poweroff(self, name: str) -> None:
         raise NotImplementedError
 
-    reboot = crash = poweroff
+    reboot = crash = define = poweroff
 
     def xl(self, act: str, name: str) -> None:
         raise NotImplementedError
@@ -128,6 +132,12 @@ class XenGuests:
 
     def xl(self, act: str, name: str) -> None:
         _run("xl", act, name)
+
+    def define(self, name: str) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+            file.write(_run("virsh", "-c", "xen:///system", "dumpxml", name))
+            file.flush()
+            _run("virsh", "-c", "xen:///system", "define", file.name)
 
     def unmanaged(self) -> str:
         name = "kubexen-contract-stranger"

@@ -8,6 +8,7 @@ import pytest
 
 from kubexen.hypervisor.port import BackendState, Capability, DiskConfig, InterfaceConfig
 
+from .guests import ADMINISTRATOR
 from .lab import Lab
 
 NOTES = ["", "plain", '{"started": "2031-05-01T10:00:00Z", "generation": 7}', "<a>&\"'\n\tü 中 </a>"]
@@ -117,3 +118,14 @@ def test_domains_outlive_their_driver(lab: Lab) -> None:
 def test_nothing_is_untidy(lab: Lab) -> None:
     lab.driver.create(lab.config())
     assert list(lab.driver.tidy()) == []
+
+
+@pytest.mark.needs(ADMINISTRATOR)
+def test_a_definition_that_somebody_made_of_ours_goes_and_its_domain_stays(lab: Lab) -> None:
+    config, other = lab.start(), lab.start()
+    before = lab.state(config.uuid).domid
+    lab.guests.define(config.name)
+    assert list(lab.driver.tidy()) == [config.owner]
+    assert list(lab.driver.tidy()) == []
+    assert lab.state(config.uuid).domid == before
+    assert lab.find(other.uuid)

@@ -13,6 +13,7 @@ from hack.stack.stack import ROOT, Stack
 from hack.xenlab.host import XenHost
 from tests.xen.guests import NAME, XL_NAME, manifest
 
+VIRSH = "virsh -c xen:///system"
 READY, HEALTHY = (f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}' for kind in ("Ready", "Healthy"))
 
 
@@ -118,11 +119,14 @@ def test_what_was_done_by_hand_is_seen_and_brought_back(stack: Stack) -> None:
     host.ssh(f"xl pause {XL_NAME}")
     host.until(f"! xl list {XL_NAME} | grep -q -- '--p'", 60)
     stack.wait_reason(NAME, "Running")
+    refused = host.ssh(f"{VIRSH} undefine {XL_NAME}", check=False)
+    assert refused.returncode != 0  # domains are transient: libvirt keeps nothing that could be taken away
+    host.ssh(f"{VIRSH} dumpxml {XL_NAME} >/tmp/defined.xml && {VIRSH} define /tmp/defined.xml")
+    host.until(f"! {VIRSH} list --all --persistent --name | grep -qx {XL_NAME}", 60)
+    assert where(stack)[1] == domid
     host.ssh(f"xl destroy {XL_NAME}")
     wait_for_domid_other_than(stack, domid)
-    refused = host.ssh(f"virsh -c xen:///system undefine {XL_NAME}", check=False)
-    assert refused.returncode != 0  # domains are transient: libvirt keeps nothing that could be taken away
-    assert "DestroyedByHand" in events(stack)
+    assert {"PausedByHand", "DefinedByHand", "DestroyedByHand"} <= events(stack)
 
 
 @pytest.mark.usefixtures("clean")

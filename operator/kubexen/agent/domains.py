@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,33 +23,36 @@ from kubexen.agent.seeds import Seeds
 from kubexen.agent.storage.directory import Directory
 from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import Reason
-from kubexen.api.names import AGENT_MANAGER
+from kubexen.api.meta import ObjectMeta
+from kubexen.api.names import AGENT_MANAGER, API_VERSION
 from kubexen.api.xendisk import XenDisk
 from kubexen.api.xendomain import PowerState, XenDomain
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.errors import NotFound as DomainNotFound
-from kubexen.hypervisor.port import Devices, DomainState
+from kubexen.hypervisor.port import Devices, DomainState, Owner
 from kubexen.kube.client import Api
-from kubexen.kube.errors import Conflict, NotFound
+from kubexen.kube.errors import ApiError, Conflict, NotFound
 from kubexen.kube.events import EventRecorder
 from kubexen.kube.kinds import XENDISKS, XENDOMAINS
+from kubexen.kube.queue import Turns
 from kubexen.kube.resources import NAMESPACES, Object
 from kubexen.plan import affinity, claims
 from kubexen.plan import domain as planning
 from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
-from kubexen.plan.placement import Event
 from kubexen.plan.problem import Problem
-from kubexen.plan.resolve import References, config, directory, domain_uuid, resolve
+from kubexen.plan.report import Event
+from kubexen.plan.resolve import References, config, directory, domain_name, domain_uuid, resolve
+from kubexen.plan.started import note
 
 logger = logging.getLogger(__name__)
 
 SAMPLES_EVERY = 60.0
 """Seconds between two writes that tell nothing but r and b, or that a device's frontend has connected."""
 
-DESTROY_SHOWN_AFTER = 1.0
-"""Seconds that a destroy may take before the status shows the domain as dying."""
+SHOWN_AFTER = 1.0
+"""Seconds that a start or a destroy may take before the status shows what is not there any more, or is dying."""
 
 STEPS = 6
 """Steps in one pass; more are left to the next."""
@@ -60,17 +63,18 @@ class Domains:
         self, api: Api, host: Host, events: EventRecorder, *, store: Mapping[str, Object],
         pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
         disks: Disks, claims: Claims, devices: FileDevices, seeds: Seeds, anchors: Anchors, storage: Directory,
-        bridges: Bridges,
+        bridges: Bridges, starts: Turns, ends: Turns,
     ) -> None:
         self._api, self._host, self._events = api, host, events
         self._store, self._pools, self._networks = store, pools, networks
         self._disks, self._claims, self._devices, self._seeds, self._anchors = disks, claims, devices, seeds, anchors
         self._storage, self._bridges = storage, bridges
+        self._turns: dict[type, Turns] = {Start: starts, Destroy: ends}
         self._newest: dict[str, Object] = {}  # read or written by ourselves, until the store has it
         self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
         self._asked: dict[str, datetime] = {}  # by uuid: when it was last asked to shut down
         self._wrote: dict[str, float] = {}  # by key: when its status was last written
-        self.orphans: dict[str, str] = {}  # by uuid: why the domain's object does not hold it
+        self.orphans: dict[str, str | None] = {}  # by uuid: why the domain's object does not hold it; None: it does
 
     async def reconcile(self, key: str) -> float | None:
         document = self._document(key)
@@ -84,9 +88,17 @@ class Domains:
         if self._host.is_busy(domain_uuid(domain)):
             return 1.0  # a call that did not answer may still start it: its absence proves nothing now
         await self._host.look()
+        self._judge(domain)
         plan = await self._plan(domain)
         for _ in range(STEPS):
             if plan.step is None:
+                break
+            turns = self._turns.get(type(plan.step))
+            if turns is not None and not turns.take(key):  # it comes here again when it has a turn
+                if isinstance(plan.step, Start):
+                    if domain.status.domid is None:
+                        return None  # nothing to tell
+                    self._tell(domain, plan.events)  # of what is gone nobody knows any more after this pass
                 break
             if isinstance(plan.step, Start | Destroy | Shutdown):
                 fresh = await self._fresh(domain)
@@ -105,8 +117,9 @@ class Domains:
         self._tell(domain, plan.events if plan.step is None else ())
         if self._state(domain) is not None:
             await self._claims.follow(domain)
-        elif plan.status.released == domain.status.anchor_uid:
-            # Before it is told: the next thing that happens to the anchor is its end.
+        elif plan.status.released == domain.status.anchor_uid and plan.status.released != domain.status.released:
+            # Before it is told: the next thing that happens to the anchor is its end. And never again: once it was told,
+            # another domain may have what was given back.
             await self._give_back(domain)
         return await self._save(domain, plan)
 
@@ -169,12 +182,13 @@ class Domains:
         devices = Devices()
         if state is not None and not (state.flags.shutdown or state.flags.dying):
             with contextlib.suppress(DomainNotFound):
-                devices = await self._host.call(self._host.hypervisor.devices, state.uuid)
+                devices = await self._host.devices(state.uuid)
         seen = Observed(
             state=state,
             devices=devices,
             ended_at=self._host.ended_at.get((state.uuid, state.domid)) if state else None,
             asked_at=self._asked.get(state.uuid) if state else None,
+            unclaimed=self._unclaimed(domain),
         )
         generation, problem = self._problems.get(domain.key, (0, None))
         if generation != domain.metadata.generation:
@@ -188,14 +202,29 @@ class Domains:
         ours = state is not None and state.owner is not None and state.owner.uid == domain.metadata.uid
         return state if ours else None
 
+    def _unclaimed(self, domain: XenDomain) -> int | None:
+        """The domid of a domain that can only be this one, though libvirt has lost all it knew of it."""
+        state = self._host.domains.get(domain_uuid(domain))
+        lost = state is not None and state.owner is None and state.name == domain_name(domain)
+        return state.domid if state is not None and lost else None
+
+    def _judge(self, domain: XenDomain) -> None:
+        """Which domains of this name the object holds: one of another uid is of an object that was deleted."""
+        for state in self._of(domain.key):
+            ours = state.owner is not None and state.owner.uid == domain.metadata.uid
+            self.orphans[state.uuid] = None if ours else "its object was deleted and made again"
+
+    def _of(self, key: str) -> list[DomainState]:
+        """The domains on this host that are, or were, of an object of this key."""
+        return [s for s in self._host.domains.values() if s.owner and f"{s.owner.namespace}/{s.owner.name}" == key]
+
     async def _stranger(self, key: str) -> float | None:
         """A domain of ours on this host whose object is not bound to it."""
         await self._host.look()
         namespace, _, name = key.partition("/")
-        mine = [s for s in self._host.domains.values() if s.owner and f"{s.owner.namespace}/{s.owner.name}" == key]
         self._problems.pop(key, None)
         self._wrote.pop(key, None)
-        for state in mine:
+        for state in self._of(key):
             assert state.owner is not None
             try:
                 document = await self._api.get(XENDOMAINS, name, namespace)
@@ -221,7 +250,7 @@ class Domains:
     async def _execute(self, domain: XenDomain, plan: planning.Plan) -> bool:
         """Carry out the plan's step. Returns whether it failed; then the problem is kept for the next plan."""
         try:
-            await self._step(domain, plan.step)
+            await self._step(domain, plan)
         except DomainNotFound:
             return False
         except (Problem, HypervisorError) as error:
@@ -231,20 +260,23 @@ class Domains:
             before = self._problems.get(domain.key)
             self._problems[domain.key] = (domain.metadata.generation, problem)
             if before is None or before[1].reason != problem.reason:
-                self._events.event(_reference(domain), "Warning", problem.reason, problem.message)
+                self._events.event(reference(domain.metadata), "Warning", problem.reason, problem.message)
                 logger.info("%s: %s", domain.key, problem)
             return True
         self._problems.pop(domain.key, None)
         self._tell(domain, plan.events)
         return False
 
-    async def _step(self, domain: XenDomain, step: planning.Step | None) -> None:
+    async def _step(self, domain: XenDomain, plan: planning.Plan) -> None:
         hypervisor = self._host.hypervisor
-        match step:
-            case Start():
+        match plan.step:
+            case Start() if domain.status.domid is None:
                 await self._start(domain)
+            case Start():
+                await self._tell_meanwhile(domain, self._start(domain), plan)
             case Destroy(uuid, domid):
-                await self._destroy(domain, uuid, domid)
+                ending = self._host.call(hypervisor.destroy, uuid, domid, about=uuid)
+                await self._tell_meanwhile(domain, ending)
                 self._asked.pop(uuid, None)
             case Shutdown(uuid):
                 await self._host.call(hypervisor.shutdown, uuid, about=uuid)
@@ -256,14 +288,20 @@ class Domains:
             case SetMemory(uuid, kib):
                 await self._host.call(hypervisor.set_memory, uuid, kib, about=uuid)
 
-    async def _destroy(self, domain: XenDomain, uuid: str, domid: int) -> None:
-        """End it; when that takes long (Xen scrubs its memory), its status says so meanwhile."""
-        ending = asyncio.ensure_future(self._host.call(self._host.hypervisor.destroy, uuid, domid, about=uuid))
-        done, _ = await asyncio.wait({ending}, timeout=DESTROY_SHOWN_AFTER)
+    async def _tell_meanwhile(self, domain: XenDomain, act: Awaitable[None], plan: planning.Plan | None = None) -> None:
+        """Do what may take long (Xen builds a domain, or scrubs its memory); then the status does not wait for its end: it
+        says what the plan does, or what a look finds then."""
+        acting = asyncio.ensure_future(act)
+        done, _ = await asyncio.wait({acting}, timeout=SHOWN_AFTER)
         if not done:
-            await self._host.look()
-            await self._save(domain, await self._plan(domain))
-        await ending
+            try:
+                if plan is None:
+                    await self._host.look()
+                    plan = await self._plan(domain)
+                await self._save(domain, plan)
+            except (ApiError, HypervisorError) as error:
+                logger.warning("%s: nothing was told meanwhile: %s", domain.key, error)
+        await acting
 
     async def _start(self, domain: XenDomain) -> None:
         """Check everything, make the disks, start. Nothing is made before all was checked."""
@@ -292,7 +330,7 @@ class Domains:
         if seed is not None:
             await self._seeds.write(domain, seed)
         await self._host.call(
-            self._host.hypervisor.create, config(domain, resolved, note=planning.note(domain)),
+            self._host.hypervisor.create, config(domain, resolved, note=note(domain)),
             about=domain_uuid(domain), timeout=START_SECONDS, paused=domain.spec.power_state is PowerState.PAUSED,
         )
 
@@ -325,7 +363,7 @@ class Domains:
     def _tell(self, domain: XenDomain, events: tuple[Event, ...]) -> None:
         for event in events:
             self._events.event(
-                _reference(domain), "Warning" if event.warning else "Normal", event.reason, event.message
+                reference(domain.metadata), "Warning" if event.warning else "Normal", event.reason, event.message
             )
 
     async def _save(self, domain: XenDomain, plan: planning.Plan) -> float | None:
@@ -369,9 +407,10 @@ def _version(document: Object) -> int:
     return int(document["metadata"].get("resourceVersion") or 0)
 
 
-def _reference(domain: XenDomain) -> Object:
+def reference(of: ObjectMeta | Owner) -> Object:
+    """The XenDomain, as Events name it."""
     return {
-        "apiVersion": domain.api_version,
-        "kind": domain.info.kind,
-        "metadata": {"name": domain.metadata.name, "namespace": domain.metadata.namespace, "uid": domain.metadata.uid},
+        "apiVersion": API_VERSION,
+        "kind": XenDomain.info.kind,
+        "metadata": {"name": of.name, "namespace": of.namespace, "uid": of.uid},
     }

@@ -1,5 +1,5 @@
 """The agent's view of its hypervisor: opened as soon as the host lets it be, calls in bounded threads, the newest picture of
-all domains, and what changed.
+all domains, and what changed. What is asked never waits behind what is done.
 
 Several parts of the agent share one. It decides nothing.
 """
@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from kubexen.hypervisor.errors import Busy, HypervisorError, TimedOut, Unreachable
-from kubexen.hypervisor.port import DomainState, Flags, HostInfo, Hypervisor, ShutdownReason
+from kubexen.hypervisor.port import Devices, DomainState, Flags, HostInfo, Hypervisor, ShutdownReason
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-THREADS = 5
-"""A libvirt daemon serves as many calls of one client at a time."""
+ACTS, LOOKS = 4, 1
+"""Threads. A libvirt daemon serves 5 calls of one client at a time; a start may take one of them for minutes."""
 
 POLL_SECONDS = 1.0
 """How often the hypervisor is looked at: what is done with xl beside us brings no event. It costs about 1 ms."""
@@ -52,7 +52,8 @@ class Host:
         self._hypervisor: Hypervisor | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._poll_seconds = poll_seconds
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hypervisor")
+        self._acts = ThreadPoolExecutor(ACTS, thread_name_prefix="hypervisor-acts")
+        self._looks = ThreadPoolExecutor(LOOKS, thread_name_prefix="hypervisor-looks")
         self._running: dict[str, asyncio.Future[object]] = {}
         self._samples: dict[str, deque[str]] = {}
         self._settled: dict[str, str] = {}
@@ -68,7 +69,7 @@ class Host:
 
     async def call(self, function: Callable[..., T], *arguments: object, about: str = "",
                    timeout: float = CALL_SECONDS, **options: object) -> T:
-        """Run a driver's call in a thread.
+        """Run a driver's call that does something in a thread.
 
         Args:
             about: the uuid of the domain it acts on; a call that hangs keeps others off that domain.
@@ -79,15 +80,10 @@ class Host:
         """
         if about and self.is_busy(about):
             raise Busy(f"an earlier call on domain {about} has not come back")
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._threads, lambda: function(*arguments, **options))
+        future = asyncio.get_running_loop().run_in_executor(self._acts, lambda: function(*arguments, **options))
         if about:
             self._running[about] = future  # type: ignore[assignment]
-        try:
-            return await asyncio.wait_for(asyncio.shield(future), timeout)
-        except TimeoutError:
-            future.add_done_callback(lambda done: done.exception())
-            raise TimedOut(f"{function.__name__}: no answer in {timeout:.0f} s") from None
+        return await _answer(future, function.__name__, timeout)
 
     def is_busy(self, uuid: str) -> bool:
         """Whether a call on this domain is under way, be it one that was given up: nobody knows what it will have done."""
@@ -97,13 +93,17 @@ class Host:
         """Raises Unreachable until all domains were seen once: without them the host's figures say something else."""
         if not self.looked.is_set():
             raise self.error or Unreachable("the hypervisor was not looked at yet")
-        return await self.call(self.hypervisor.host)
+        return await self._ask(self.hypervisor.host)
+
+    async def devices(self, uuid: str) -> Devices:
+        """Of a domain that is here; raises NotFound otherwise."""
+        return await self._ask(self.hypervisor.devices, uuid)
 
     async def look(self) -> Mapping[str, DomainState]:
         """The newest picture of all domains, by uuid."""
         self._tickets += 1
         ticket = self._tickets
-        found = await self.call(self.hypervisor.domains)
+        found = await self._ask(self.hypervisor.domains)
         if ticket < self._newest:
             return self.domains  # looks overlap: one that began earlier must not hide what a later one has seen
         self._newest = ticket
@@ -156,15 +156,20 @@ class Host:
     def close(self) -> None:
         """Let go of it; domains run on."""
         self._unsubscribe()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._acts, self._looks):
+            threads.shutdown(wait=False, cancel_futures=True)
         if self._hypervisor is not None:
             self._hypervisor.close()
+
+    async def _ask(self, function: Callable[..., T], *arguments: object) -> T:
+        future = asyncio.get_running_loop().run_in_executor(self._looks, function, *arguments)
+        return await _answer(future, function.__name__, CALL_SECONDS)
 
     async def _open(self) -> None:
         """Open it. An attempt that hangs (a daemon that takes the connection and says nothing) goes on; there is one at a time."""
         loop = asyncio.get_running_loop()
         if self._opening is None:
-            self._opening = loop.run_in_executor(self._threads, _first_answer, self._connect)
+            self._opening = loop.run_in_executor(self._looks, _first_answer, self._connect)
         try:
             hypervisor, self.boot_id = await asyncio.wait_for(asyncio.shield(self._opening), CALL_SECONDS)
         except TimeoutError:
@@ -191,6 +196,15 @@ class Host:
         if flags.paused or flags.shutdown or flags.dying:
             return flags
         return dataclasses.replace(flags, running=settled == "r", blocked=settled == "b")
+
+
+async def _answer(future: asyncio.Future[T], name: str, timeout: float) -> T:
+    """What the call gives, or TimedOut; then it goes on, and nobody hears how it ends."""
+    try:
+        return await asyncio.wait_for(asyncio.shield(future), timeout)
+    except TimeoutError:
+        future.add_done_callback(lambda done: done.exception())
+        raise TimedOut(f"{name}: no answer in {timeout:.0f} s") from None
 
 
 def _first_answer(connect: Callable[[], Hypervisor]) -> tuple[Hypervisor, str]:

@@ -19,7 +19,7 @@ from kubexen.agent.anchors import Anchors
 from kubexen.agent.claims import Claims
 from kubexen.agent.devices import FileDevices
 from kubexen.agent.disks import Disks
-from kubexen.agent.domains import Domains
+from kubexen.agent.domains import Domains, reference
 from kubexen.agent.host import Host
 from kubexen.agent.network.bridges import Bridges
 from kubexen.agent.seeds import Seeds
@@ -44,7 +44,9 @@ from kubexen.kube.resources import Object
 
 logger = logging.getLogger("kubexen.agent")
 
-WORKERS = 4
+WORKERS = 8
+STARTS = ENDS = 2
+"""Of these, at most so many start a domain and end one: seconds, and up to minutes. The others tell what domains do meanwhile."""
 SETTLE_SECONDS = 2.0
 
 
@@ -121,6 +123,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
     domains = Domains(
         api, host, events, store=domain_store.store, pools=pools, networks=networks, disks=disks,
         claims=claims, devices=devices, seeds=seeds, anchors=Anchors(arguments.root), storage=storage, bridges=bridges,
+        starts=queue.turns(STARTS), ends=queue.turns(ENDS),
     )
     reporter = HostReporter(
         api, host, events, orphans=domains.orphans, pools=pools, networks=networks, storage=storage, bridges=bridges,
@@ -149,8 +152,10 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
         while True:
             await asyncio.sleep(arguments.full_look)
             try:
-                for line in await host.call(host.hypervisor.tidy):
-                    logger.warning("%s", line)
+                for owner in await host.call(host.hypervisor.tidy):
+                    logger.warning("%s/%s: removed a definition of it", owner.namespace, owner.name)
+                    events.event(reference(owner), "Warning", "DefinedByHand", "Somebody defined the domain on its host "
+                                 "(virsh define); removed the definition, which would have outlived it")
                 if ready.is_set():
                     await domains.sweep()
             except (HypervisorError, OSError) as error:  # the agent outlives its hypervisor's daemon

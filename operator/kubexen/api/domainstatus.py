@@ -37,7 +37,7 @@ class Reservation(StatusModel):
 
     model_config = ConfigDict(frozen=True)
 
-    memory: Quantity = Field(description="spec.memory.max when the anchor was made.")
+    memory: Quantity = Field(description="spec.memory.max when the anchor was made, as in 1Gi.")
     vcpus: int = Field(ge=0, description="spec.cpu.max when the anchor was made.")
     mounts: list[Annotated[str, Field(max_length=600)]] = Field(
         default=[], max_length=72, description="The claims and keys of Secrets that the spec named when the anchor was made."
@@ -48,20 +48,20 @@ class CpuStatus(StatusModel):
     """Virtual CPUs as Xen has them."""
 
     configured: int = Field(ge=0, description="Virtual CPUs that Xen gives.")
-    online: int = Field(ge=0, description="Virtual CPUs that the guest has brought online.")
+    online: int = Field(ge=0, description="Virtual CPUs that the guest has brought online; xl list: VCPUs.")
 
 
 class MemoryStatus(StatusModel):
     """Memory as Xen has it."""
 
-    current: Quantity = Field(description="Memory that the domain holds now.")
+    current: Quantity = Field(description="Memory that the domain holds now, as in 512Mi; xl list: Mem.")
 
 
 class DiskStatus(StatusModel):
     """An attached disk."""
 
     name: ItemName = Field(description="The entry's name in spec.disks.")
-    target: str = Field(default="", max_length=10, description="The device in the guest.")
+    target: str = Field(default="", max_length=10, description="The device in the guest, as in xvda; xl: vdev of disk.")
     backend_state: str = Field(default="", max_length=32, description="Xen's state of the backend, as in Connected.")
 
 
@@ -69,8 +69,8 @@ class InterfaceStatus(StatusModel):
     """An attached network interface."""
 
     name: ItemName = Field(description="The entry's name in spec.interfaces.")
-    mac: str = Field(default="", max_length=17, description="Its MAC address.")
-    address: str = Field(default="", max_length=45, description="Its IP address.")
+    mac: str = Field(default="", max_length=17, description="Its MAC address; xl: mac of vif.")
+    address: str = Field(default="", max_length=45, description="Its IP address; xl: ip of vif.")
     backend_state: str = Field(default="", max_length=32, description="Xen's state of the backend, as in Connected.")
 
 
@@ -158,8 +158,8 @@ class XenDomainStatus(ConditionedStatus):
     )
 
     # The agent's.
-    domid: int | None = Field(default=None, ge=0, description="Xen's domain id; none: it is not there.")
-    uuid: str | None = Field(default=None, max_length=36, description="The domain's UUID.")
+    domid: int | None = Field(default=None, ge=0, description="Xen's domain id; none: it is not there; xl list: ID.")
+    uuid: str | None = Field(default=None, max_length=36, description="The domain's UUID; xl: uuid.")
     boot_id: str | None = Field(
         default=None, alias="bootID", max_length=36, description="dom0's boot id when the domain was started."
     )
@@ -168,7 +168,7 @@ class XenDomainStatus(ConditionedStatus):
         max_length=36,
         description="The anchorUID that the node gave up: the domain is not there and is not started for it again.",
     )
-    state: str | None = Field(default=None, max_length=6, description="The State column of xl list, as in -b----.")
+    state: str | None = Field(default=None, max_length=6, description="The state flags, as in -b----; xl list: State.")
     flags: list[Annotated[str, Field(max_length=16)]] = Field(
         default=[], max_length=8, description="The same by name: running, blocked, paused, shutdown, crashed, dying."
     )

@@ -67,6 +67,31 @@ Rate = Annotated[str, Field(max_length=32, pattern=r"^[0-9]{1,9}[KMG]?[bB]/s(@[0
 """xl's rate: bits (b) or bytes (B) a second, with an optional interval, as in 10Mb/s or 1MB/s@20ms."""
 
 
+def _rising(cpus: str) -> str:
+    for part in cpus.split(","):
+        first, dash, last = part.removeprefix("^").partition("-")
+        if dash and int(first) > int(last):
+            raise ValueError(f"a range of CPUs goes up, as in 2-5: {part} does not")
+    return cpus
+
+
+CpuSet = Annotated[
+    str,
+    Field(
+        max_length=255,
+        pattern=r"^(all|\^?[0-9]{1,4}(-[0-9]{1,4})?(,\^?[0-9]{1,4}(-[0-9]{1,4})?)*)$",
+        json_schema_extra=rules(
+            (
+                "self.findAll('[0-9]+-[0-9]+').all(range, int(range.split('-')[0]) <= int(range.split('-')[1]))",
+                "a range of CPUs goes up, as in 2-5",
+            )
+        ),
+    ),
+    AfterValidator(_rising),
+]
+"""xl's way to name physical CPUs, as in 0-3,5,^1."""
+
+
 def _no_escape(path: str) -> str:
     if ".." in path.split("/"):
         raise ValueError("must not contain '..'")

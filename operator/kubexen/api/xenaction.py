@@ -54,16 +54,18 @@ class XenActionSpec(SpecModel):
         )
     )
 
-    domain_name: ObjectName = Field(description="The XenDomain of this namespace to act on.")
+    domain_name: ObjectName = Field(description="The XenDomain of this namespace to act on; xl reboot: domain-id.")
     action: Act = Field(
-        description="Start (after the guest powered itself off), Reboot (xl reboot), Reset (xl reset), "
+        description="Start (xl create, after the guest powered itself off), Reboot (xl reboot), Reset (xl reset), "
         "CoreDump (xl dump-core), SysRq (xl sysrq) or Trigger (xl trigger)."
     )
     argument: str | None = Field(
-        default=None, max_length=32, description="The letter of a SysRq, or the name of a Trigger, as in nmi."
+        default=None,
+        max_length=32,
+        description="The letter of a SysRq, or the name of a Trigger, as in nmi; xl sysrq: letter, xl trigger: trigger-name.",
     )
     ttl_seconds_after_finished: int = Field(
-        default=3600, ge=0, le=31536000, description="Seconds that the object is kept after it has finished."
+        default=3600, ge=0, le=31536000, description="Seconds that the object is kept after it has finished; no xl key."
     )
 
 

@@ -30,7 +30,7 @@ class DiskSource(SpecModel):
 
     model_config = ConfigDict(json_schema_extra=rules(("has(self.file)", "give file")))
 
-    file: PoolFile | None = Field(default=None, description="A copy of this file of a pool.")
+    file: PoolFile | None = Field(default=None, description="A copy of this file of a pool; no xl key.")
 
 
 class XenDiskSpec(SpecModel):
@@ -57,21 +57,23 @@ class XenDiskSpec(SpecModel):
     )
 
     pool: ObjectName = Field(
-        description="The XenStoragePool that keeps it; immutable.",
+        description="The XenStoragePool that keeps it; immutable; xl: target of disk.",
         json_schema_extra=rules(("self == oldSelf", "pool cannot be changed once the disk exists")),
     )
     size: Quantity | None = Field(
-        default=None, description="Its size, as in 10Gi (default: its source's); may grow, not shrink."
+        default=None, description="Its size, as in 10Gi (default: its source's); may grow, not shrink; no xl key."
     )
-    source: DiskSource | None = Field(default=None, description="What it holds at first (default: nothing); immutable.")
+    source: DiskSource | None = Field(
+        default=None, description="What it holds at first (default: nothing); immutable; no xl key."
+    )
     format: DiskFormat = Field(
         default=DiskFormat.RAW,
-        description="raw or qcow2; immutable.",
+        description="raw or qcow2; immutable; xl: format of disk.",
         json_schema_extra=rules(("self == oldSelf", "format cannot be changed once the disk exists")),
     )
     reclaim_policy: ReclaimPolicy = Field(
         default=ReclaimPolicy.DELETE,
-        description="Whether the data is deleted with the object, or retained for an administrator.",
+        description="Whether the data is deleted with the object, or retained for an administrator; no xl key.",
     )
 
 
@@ -80,6 +82,8 @@ class DiskUser(StatusModel):
 
     name: ObjectName = Field(description="Its name.")
     uid: str = Field(max_length=36, description="The uid of its object.")
+    anchor_uid: str | None = Field(default=None, alias="anchorUID", max_length=36,
+                                   description="The uid of the anchor under which it was claimed last.")
 
 
 class DiskData(StrEnum):
@@ -95,7 +99,7 @@ class XenDiskStatus(ConditionedStatus):
         max_length=253,
         description="The node that makes it, and in a node-local pool the only one that can use it.",
     )
-    size: Quantity | None = Field(default=None, description="Its real size.")
+    size: Quantity | None = Field(default=None, description="Its real size, as in 10Gi.")
     used_by: DiskUser | None = Field(default=None, description="The XenDomain of this namespace that holds it.")
     data: DiskData | None = Field(default=None, description="Whether its data is there; none: not made yet.")
 

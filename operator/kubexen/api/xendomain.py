@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from kubexen.api.base import DEFAULT_EMPTY, SpecModel, list_map, rules, unchangeable
 from kubexen.api.domainstatus import XenDomainStatus
-from kubexen.api.fields import Anything, IpAddress, ItemName, Mac, ObjectName, Rate, RelativePath, Uuid
+from kubexen.api.fields import Anything, CpuSet, IpAddress, ItemName, Mac, ObjectName, Rate, RelativePath, Uuid
 from kubexen.api.kind import (
     AGE,
     MESSAGE,
@@ -156,12 +156,7 @@ class Cpu(SpecModel):
         description="The most virtual CPUs until the next cold start, which the node reserves (default: count); "
         "xl: maxvcpus.",
     )
-    affinity: str | None = Field(
-        default=None,
-        max_length=255,
-        pattern=r"^(all|\^?[0-9]{1,4}(-[0-9]{1,4})?(,\^?[0-9]{1,4}(-[0-9]{1,4})?)*)$",
-        description="Physical CPUs to run on, as in 0-3,5,^1; xl: cpus.",
-    )
+    affinity: CpuSet | None = Field(default=None, description="Physical CPUs to run on, as in 0-3,5,^1; xl: cpus.")
     weight: int | None = Field(
         default=None,
         ge=1,

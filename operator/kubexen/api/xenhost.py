@@ -30,7 +30,7 @@ class XenHostSpec(SpecModel):
         default=None,
         alias="fencedBootID",
         description="A person's word that the host was powered off in the boot of this id (copy status.bootID): its "
-        "domains are started elsewhere. It says nothing of any later boot.",
+        "domains are started elsewhere. It says nothing of any later boot; no xl key.",
     )
 
 
@@ -39,7 +39,7 @@ class XenInfo(StatusModel):
 
     version: str = Field(default="", max_length=64, description="Xen's version, as in 4.17.3; xl info: xen_version.")
     caps: str = Field(default="", max_length=512, description="Kinds of guests it can run; xl info: xen_caps.")
-    command_line: str = Field(default="", max_length=2048, description="xl info: xen_commandline.")
+    command_line: str = Field(default="", max_length=2048, description="Xen's own command line; xl info: xen_commandline.")
 
 
 class HostCpus(StatusModel):
@@ -47,18 +47,18 @@ class HostCpus(StatusModel):
 
     physical: int = Field(default=0, ge=0, description="Physical CPUs (threads); xl info: nr_cpus.")
     nodes: int | None = Field(default=None, ge=0, description="NUMA nodes; xl info: nr_nodes.")
-    cores_per_socket: int | None = Field(default=None, ge=0, description="xl info: cores_per_socket.")
-    threads_per_core: int | None = Field(default=None, ge=0, description="xl info: threads_per_core.")
+    cores_per_socket: int | None = Field(default=None, ge=0, description="Cores of a socket; xl info: cores_per_socket.")
+    threads_per_core: int | None = Field(default=None, ge=0, description="Threads of a core; xl info: threads_per_core.")
     mhz: int | None = Field(default=None, ge=0, description="Clock in MHz; xl info: cpu_mhz.")
 
 
 class HostMemory(StatusModel):
     """Physical memory."""
 
-    total: Quantity = Field(description="All memory of the host; xl info: total_memory.")
-    free: Quantity = Field(description="What no domain holds; xl info: free_memory.")
+    total: Quantity = Field(description="All memory of the host, as in 3071Mi; xl info: total_memory.")
+    free: Quantity = Field(description="What no domain holds, as in 1024Mi; xl info: free_memory.")
     for_guests: Quantity = Field(
-        description="What guests may have altogether: total less Xen's and dom0's own; no xl info key."
+        description="What guests may have altogether, as in 2047Mi: total less Xen's and dom0's own; no xl key."
     )
 
 
@@ -68,7 +68,7 @@ class ForeignDomain(StatusModel):
     name: str = Field(max_length=255, description="Its name; xl list: Name.")
     domid: int | None = Field(default=None, ge=0, description="Its id; xl list: ID.")
     uuid: str = Field(default="", max_length=36, description="Its UUID.")
-    memory: Quantity = Field(default=Quantity(0), description="Memory it holds; xl list: Mem.")
+    memory: Quantity = Field(default=Quantity(0), description="Memory it holds, as in 512Mi; xl list: Mem.")
     vcpus: int = Field(default=0, ge=0, description="Its virtual CPUs; xl list: VCPUs.")
 
 
@@ -79,8 +79,8 @@ class OrphanedDomain(StatusModel):
     name: str = Field(max_length=253, description="The name of its object.")
     uid: str = Field(default="", max_length=36, description="The uid of its object.")
     uuid: str = Field(max_length=36, description="Its UUID.")
-    memory: Quantity = Field(default=Quantity(0), description="Memory it holds.")
-    vcpus: int = Field(default=0, ge=0, description="Its virtual CPUs.")
+    memory: Quantity = Field(default=Quantity(0), description="Memory it holds, as in 512Mi; xl list: Mem.")
+    vcpus: int = Field(default=0, ge=0, description="Its virtual CPUs; xl list: VCPUs.")
 
 
 class HostPool(StatusModel):
@@ -88,8 +88,8 @@ class HostPool(StatusModel):
 
     name: ObjectName = Field(description="The XenStoragePool.")
     ready: bool = Field(description="Whether this host can use it.")
-    total: Quantity | None = Field(default=None, description="Its size.")
-    free: Quantity | None = Field(default=None, description="What is free in it.")
+    total: Quantity | None = Field(default=None, description="Its size, as in 100Gi.")
+    free: Quantity | None = Field(default=None, description="What is free in it, as in 40Gi.")
     message: str = Field(default="", max_length=1024, description="Why it cannot be used.")
     mend: str | None = Field(default=None, max_length=1024, description="How to mend that.")
 

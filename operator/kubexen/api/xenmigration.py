@@ -33,12 +33,14 @@ class XenMigrationSpec(SpecModel):
         json_schema_extra=rules(("self == oldSelf", "a XenMigration cannot be changed: delete it and make another"))
     )
 
-    domain_name: ObjectName = Field(description="The XenDomain of this namespace to move.")
+    domain_name: ObjectName = Field(description="The XenDomain of this namespace to move; xl migrate: domain-id.")
     target_node: ObjectName | None = Field(
-        default=None, description="The node to move it to (default: the scheduler chooses)."
+        default=None, description="The node to move it to (default: the scheduler chooses); xl migrate: host."
     )
     strategy: EvictionStrategy | None = Field(
-        default=None, description="How to move it (default: the domain's evictionStrategy, in order)."
+        default=None,
+        description="LiveMigrate (xl migrate), SaveRestore (xl save, xl restore) or Restart (xl shutdown, xl create); "
+        "default: the domain's evictionStrategy, in order.",
     )
 
 

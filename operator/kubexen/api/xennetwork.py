@@ -20,7 +20,7 @@ class MacPool(SpecModel):
         default="00:16:3e",
         max_length=14,
         pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){2,4}$",
-        description="The first bytes of each MAC address, as in 00:16:3e (Xen's own).",
+        description="The first bytes of each MAC address, as in 00:16:3e (Xen's own); xl: mac of vif.",
     )
 
 
@@ -34,18 +34,24 @@ class AddressRange(SpecModel):
         )
     )
 
-    subnet: Cidr = Field(description="The network, as in 192.0.2.0/24.")
-    first: IpAddress = Field(description="The first address to hand out.")
-    last: IpAddress = Field(description="The last address to hand out.")
-    gateway: IpAddress | None = Field(default=None, description="The guests' default gateway.")
-    nameservers: list[IpAddress] = Field(default=[], max_length=8, description="The guests' name servers.")
+    subnet: Cidr = Field(description="The network, as in 192.0.2.0/24; no xl key.")
+    first: IpAddress = Field(description="The first address to hand out; xl: ip of vif.")
+    last: IpAddress = Field(description="The last address to hand out; xl: ip of vif.")
+    gateway: IpAddress | None = Field(default=None, description="The guests' default gateway; no xl key.")
+    nameservers: list[IpAddress] = Field(
+        default=[], max_length=8, description="The guests' name servers; no xl key."
+    )
 
 
 class RateLimits(SpecModel):
     """How much guests may send."""
 
-    default: Rate | None = Field(default=None, description="For interfaces that give no rate, as in 10Mb/s.")
-    max: Rate | None = Field(default=None, description="The most that an interface may ask for, as in 1Gb/s.")
+    default: Rate | None = Field(
+        default=None, description="For interfaces that give no rate, as in 10Mb/s (bits) or 1MB/s (bytes); xl: rate of vif."
+    )
+    max: Rate | None = Field(
+        default=None, description="The most that an interface may ask for, as in 1Gb/s; xl: rate of vif."
+    )
 
 
 class XenNetworkSpec(SpecModel):
@@ -56,21 +62,21 @@ class XenNetworkSpec(SpecModel):
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
         description="The bridge on each host; xl: bridge of vif.",
     )
-    vlan: int | None = Field(default=None, ge=1, le=4094, description="The VLAN id of the guests' frames.")
+    vlan: int | None = Field(default=None, ge=1, le=4094, description="The VLAN id of the guests' frames; no xl key.")
     mtu: int | None = Field(default=None, ge=576, le=65535, description="The largest packet, in bytes; xl: mtu of vif.")
     mac_pool: MacPool | None = Field(
-        default=None, description="Where MAC addresses come from (default: the prefix 00:16:3e)."
+        default=None, description="Where MAC addresses come from (default: the prefix 00:16:3e); xl: mac of vif."
     )
     addresses: list[AddressRange] = Field(
         default=[],
         max_length=16,
-        description="IP addresses to hand out.",
+        description="IP addresses to hand out; xl: ip of vif.",
         json_schema_extra=list_map("first"),
     )
     rate: RateLimits | None = Field(default=None, description="Rate limits; xl: rate of vif.")
     namespace_selector: LabelSelector | None = Field(
         default=None,
-        description="Labels of the namespaces that may use it (default: none may; an empty selector: all may).",
+        description="Labels of the namespaces that may use it (default: none may; an empty selector: all may); no xl key.",
     )
 
 

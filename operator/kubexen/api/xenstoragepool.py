@@ -16,22 +16,24 @@ from kubexen.api.meta import LabelSelector
 class Directory(SpecModel):
     """A directory of disk images."""
 
-    path: AbsolutePath = Field(description="The directory on each host, the same path everywhere.")
+    path: AbsolutePath = Field(description="The directory on each host, the same path everywhere; xl: target of disk.")
 
 
 class Lvm(SpecModel):
     """An LVM volume group."""
 
     volume_group: str = Field(
-        max_length=127, pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$", description="The volume group on each host."
+        max_length=127,
+        pattern=r"^[A-Za-z0-9_+.][A-Za-z0-9_+.-]*$",
+        description="The volume group on each host; xl: target of disk.",
     )
 
 
 class BlockDevice(SpecModel):
     """A whole block device of one node."""
 
-    node: ObjectName = Field(description="The node that has it.")
-    path: AbsolutePath = Field(description="The device there, as in /dev/disk/by-id/...")
+    node: ObjectName = Field(description="The node that has it; no xl key.")
+    path: AbsolutePath = Field(description="The device there, as in /dev/disk/by-id/nvme-eui.0025385b; xl: target of disk.")
 
 
 class XenStoragePoolSpec(SpecModel):
@@ -48,26 +50,27 @@ class XenStoragePoolSpec(SpecModel):
         )
     )
 
-    directory: Directory | None = Field(default=None, description="Disks are files in a directory.")
-    lvm: Lvm | None = Field(default=None, description="Disks are logical volumes.")
+    directory: Directory | None = Field(default=None, description="Disks are files in a directory; xl: target of disk.")
+    lvm: Lvm | None = Field(default=None, description="Disks are logical volumes; xl: target of disk.")
     devices: list[BlockDevice] | None = Field(
         default=None,
         min_length=1,
         max_length=256,
-        description="Disks are these whole devices.",
+        description="Disks are these whole devices; xl: target of disk.",
         json_schema_extra=list_map("node", "path"),
     )
     shared: bool = Field(
         default=False,
-        description="Whether all hosts see the same data, as over NFS. Otherwise each host has its own; immutable.",
+        description="Whether all hosts see the same data, as over NFS. Otherwise each host has its own; immutable; no xl key.",
         json_schema_extra=rules(("self == oldSelf", "shared cannot be changed once the pool exists")),
     )
     namespace_selector: LabelSelector | None = Field(
         default=None,
-        description="Labels of the namespaces that may use it (default: none may; an empty selector: all may).",
+        description="Labels of the namespaces that may use it (default: none may; an empty selector: all may); no xl key.",
     )
     allow_pygrub: bool = Field(
-        default=False, description="Whether the hosts may read boot loader files from disks of this pool (pygrub)."
+        default=False,
+        description="Whether the hosts may read boot loader files from disks of this pool; xl: bootloader=pygrub.",
     )
 
 

@@ -134,13 +134,17 @@ class DomainConfig:
     note: str = ""  # the caller's text, kept with the domain and given back in DomainState
 
 
+NOT_IN_XEN = -1
+"""The domid of a domain that its host has ended and is about to start again (a guest's reboot), or is about to start."""
+
+
 @dataclass(frozen=True)
 class DomainState:
     """A domain as it is on the host now."""
 
     uuid: str
     name: str
-    domid: int
+    domid: int  # or NOT_IN_XEN, with the flag `d`
     flags: Flags
     memory_kib: int  # what it has now
     max_memory_kib: int
@@ -238,9 +242,9 @@ class Hypervisor(Protocol):
         Again: nothing. Errors: NotFound, WrongState, InvalidConfig (above the maximum), Unreachable.
         """
 
-    def tidy(self) -> Sequence[str]:
-        """Bring back what somebody changed by hand about how our domains are kept (a definition that would outlive its
-        domain), and say so, a line each. Again: nothing left to do, empty."""
+    def tidy(self) -> Sequence[Owner]:
+        """Remove definitions that somebody made of our domains, and that would outlive them; whose they were. The domains
+        run on. Again: nothing left to do, empty. Errors: Unreachable, Failed."""
 
     def loop(self, name: str, file: int, *, read_only: bool = False) -> str:
         """A block device of the host over an open regular file (a descriptor, which the caller may close); its path.

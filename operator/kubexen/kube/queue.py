@@ -36,6 +36,7 @@ class WorkQueue:
         self._handled: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._backoffs: dict[str, Backoff] = {}
+        self._turns: list[Turns] = []
 
     def __len__(self) -> int:
         return len(self._waiting | self._handled)
@@ -66,6 +67,11 @@ class WorkQueue:
         if timer := self._timers.pop(key, None):
             timer.cancel()
         self._backoffs.pop(key, None)
+
+    def turns(self, count: int) -> Turns:
+        """So many keys at once may do something slow: fewer than there are workers, so that others are handled meanwhile."""
+        self._turns.append(Turns(self.add, count))
+        return self._turns[-1]
 
     async def run(self, reconcile: Reconcile, workers: int) -> None:
         """For ever, until it is cancelled. `reconcile` returns the seconds after which to look again, or None; what
@@ -104,6 +110,8 @@ class WorkQueue:
                 self._handled.discard(key)
                 if key in self._waiting:
                     self._ready.put_nowait(key)
+                for turns in self._turns:
+                    turns.handled(key)
 
     def _failed(self, key: str, error: BaseException) -> float:
         backoff = self._backoffs.get(key)
@@ -120,3 +128,32 @@ class WorkQueue:
     def _due(self, key: str) -> None:
         self._timers.pop(key, None)
         self.add(key)
+
+
+class Turns:
+    """Turns at something slow. A reconcile that gets none leaves its worker to others: its key is added again when a turn is
+    free, and what it decides then is fresh.
+    """
+
+    def __init__(self, add: Callable[[str], None], count: int) -> None:
+        self._add = add
+        self._count = count
+        self._holders: set[str] = set()
+        self._waiting: dict[str, None] = {}  # in the order in which they came
+
+    def take(self, key: str) -> bool:
+        """Whether the key has a turn now, until its reconcile returns."""
+        if key in self._holders or len(self._holders) < self._count:
+            self._holders.add(key)
+            return True
+        self._waiting[key] = None
+        return False
+
+    def handled(self, key: str) -> None:
+        """The key's reconcile has returned. Whoever it was, the next one is tried: one that was added and took no turn after all
+        must not be the last."""
+        self._holders.discard(key)
+        if self._waiting and len(self._holders) < self._count:
+            first = next(iter(self._waiting))
+            del self._waiting[first]
+            self._add(first)

@@ -12,14 +12,19 @@ from kubexen.plan.problem import Problem
 FIELD = "spec.cpu.affinity"
 
 
-def named(affinity: str) -> frozenset[int]:
-    """The CPUs that are named and not taken out again. The CRD's pattern has refused what cannot be read."""
+def named(given: str) -> frozenset[int]:
+    """The CPUs that are named and not taken out again. The model has refused what cannot be read."""
     taken: set[int] = set()
     out: set[int] = set()
-    for part in affinity.split(","):
+    for part in given.split(","):
         first, _, last = part.removeprefix("^").partition("-")
         (out if part.startswith("^") else taken).update(range(int(first), int(last or first) + 1))
     return frozenset(taken - out)
+
+
+def cpuset(given: str | None) -> str:
+    """As the port wants it, empty for all: libvirt knows no ^ of a range, and puts back what a later part names again."""
+    return "" if given is None or given == "all" else ",".join(map(str, sorted(named(given))))
 
 
 def check(domain: XenDomain, node: str = "", physical: int | None = None) -> None:

@@ -298,7 +298,7 @@ def config(domain: XenDomain, resolved: Resolved, *, note: str) -> port.DomainCo
         max_vcpus=spec.cpu.maximum,
         memory_kib=spec.memory.size // 1024,
         max_memory_kib=spec.memory.maximum // 1024,
-        affinity="" if spec.cpu.affinity in (None, "all") else spec.cpu.affinity or "",
+        affinity=affinity.cpuset(spec.cpu.affinity),
         weight=spec.cpu.weight or 256,
         cap=spec.cpu.cap or 0,
         disks=tuple(_disk_configs(domain, resolved)),

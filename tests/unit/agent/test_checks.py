@@ -132,3 +132,8 @@ def test_errors_come_before_warnings() -> None:
     )  # fmt: skip
     found = [(trouble.reason, trouble.warning) for trouble in checks.troubles(status)]
     assert found == [("BridgeMissing", False), ("PoolUnusable", False), ("B", False), ("A", True)]
+
+
+def test_the_page_on_installing_masks_what_the_check_looks_for() -> None:
+    page = Path(__file__).parents[3] / "docs/install.md"
+    assert f"\nsystemctl mask {' '.join(f'{service}.service' for service in checks.ENDERS)}\n" in page.read_text()

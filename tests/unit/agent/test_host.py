@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,23 @@ async def test_it_is_opened_as_soon_as_it_answers(host: Host, tmp_path: Path) ->
     assert [state.name for state in host.domains.values()] == ["old-mail"]
     assert host.boot_id == (await host.info()).boot_id != ""
     assert host.error is None
+
+
+async def test_a_look_never_waits_for_what_is_done(tmp_path: Path) -> None:
+    host = Host(partial(connect, f"sim://{tmp_path}"), "xen1")
+    watching = asyncio.create_task(host.watch(lambda _: None))
+    await host.looked.wait()
+    go_on = threading.Event()
+    acts = [asyncio.create_task(host.call(go_on.wait, about=f"domain {n}")) for n in range(8)]
+    await asyncio.sleep(0)  # all of them are handed to threads
+    assert await host.look() == {}
+    assert (await host.info()).boot_id == host.boot_id
+    assert not any(act.done() for act in acts)
+    go_on.set()
+    await asyncio.gather(*acts)
+    watching.cancel()
+    await asyncio.wait({watching})
+    host.close()
 
 
 async def test_what_can_never_be_opened_ends_the_agent() -> None:

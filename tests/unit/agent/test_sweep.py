@@ -17,6 +17,7 @@ def domains(machine: Machine, store: dict[str, Any]) -> Domains:
     return Domains(
         nobody, machine.host, nobody, store=store, pools=dict, networks=dict, disks=nobody, claims=machine.claims(),
         devices=machine.devices(), seeds=machine.seeds(), anchors=nobody, storage=nobody, bridges=nobody,
+        starts=nobody, ends=nobody,
     )
 
 

@@ -91,10 +91,46 @@ def test_every_field_is_described_and_bounded(kind: Any) -> None:
             assert "maxProperties" in node, path
 
 
-def test_every_field_of_a_domains_spec_names_its_xl_key() -> None:
-    for path, node in walk(at(XenDomain, ".spec")):
-        if path and not path.endswith(("[]", "{}")):
-            assert re.search(r"(; xl: [a-z]|; no xl key)", node["description"]), path
+XL_KEY = r"; xl( [a-z-]+)?: [a-z]|\(xl [a-z-]+|; no xl key"
+"""In a description: a key of xl.cfg, an argument of a command of xl's, such a command, or that there is none."""
+
+
+@every_kind
+def test_every_field_of_a_spec_names_its_xl_key(kind: Any) -> None:
+    for path, node in walk(at(kind, ".spec")):
+        if path and not path.endswith(("[]", "{}")) and ".namespaceSelector." not in path:
+            assert re.search(XL_KEY, node["description"]), path
+
+
+XL_SHOWS = {
+    "XenDomain": {
+        "domid": "xl list: ID", "state": "xl list: State", "memory.current": "xl list: Mem", "cpu.online": "xl list: VCPUs",
+        "disks[].target": "xl: vdev of disk", "interfaces[].mac": "xl: mac of vif", "uuid": "xl: uuid",
+    },
+    "XenHost": {
+        "nodeName": "xl info: host", "kernel": "xl info: release", "scheduler": "xl info: xen_scheduler",
+        "xen.version": "xl info: xen_version", "xen.caps": "xl info: xen_caps", "xen.commandLine": "xl info: xen_commandline",
+        "cpus.physical": "xl info: nr_cpus", "cpus.nodes": "xl info: nr_nodes", "cpus.mhz": "xl info: cpu_mhz",
+        "cpus.coresPerSocket": "xl info: cores_per_socket", "cpus.threadsPerCore": "xl info: threads_per_core",
+        "memory.total": "xl info: total_memory", "memory.free": "xl info: free_memory",
+        **{f"{which}[].{field}": f"xl list: {column}" for which in ("unmanaged", "orphaned")
+           for field, column in (("memory", "Mem"), ("vcpus", "VCPUs"))},
+        "unmanaged[].name": "xl list: Name", "unmanaged[].domid": "xl list: ID",
+    },
+}  # fmt: skip
+
+
+@every_kind
+def test_what_a_status_shows_as_xl_does_says_where(kind: Any) -> None:
+    for path, shown in XL_SHOWS.get(kind.info.kind, {}).items():
+        assert at(kind, f".status.{path}")["description"].endswith(f"; {shown}."), path
+
+
+@every_kind
+def test_an_amount_says_its_unit(kind: Any) -> None:
+    for path, node in walk(schema(kind)):
+        if node.get("x-kubernetes-int-or-string"):
+            assert re.search(r"as in [0-9]+[MG]i\b", node["description"]), path
 
 
 FIELDS = """

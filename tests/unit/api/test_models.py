@@ -52,6 +52,7 @@ INVALID = {
     ),
     "an absolute kernel": ("spec.boot.direct.kernel.file", "/boot/vmlinuz", "spec.boot.direct.kernel.file", "leading"),
     "an affinity that xl cannot read": ("spec.cpu.affinity", "0-3;5", "spec.cpu.affinity", "pattern"),
+    "a range of CPUs that goes down": ("spec.cpu.affinity", "0,^5-2", "spec.cpu.affinity", "goes up, as in 2-5: ^5-2 does not"),
     "a multicast mac": (
         "spec.interfaces",
         [{"name": "eth0", "network": "lan", "mac": "01:16:3e:00:00:01"}],
@@ -80,6 +81,17 @@ def test_an_object_that_cannot_be_read_names_the_field(path: str, value: Any, fi
 def test_what_is_no_object_is_refused_in_the_same_way(document: Any) -> None:
     with pytest.raises(InvalidObject):
         XenDomain.parse(document)
+
+
+@pytest.mark.parametrize("text", ["", "^", "3-", "-3", "1--2", "1-2-3", ",", "0,", ",0", "0,,1", "0 1", "^^1", "all,^1", "10000"])
+def test_what_is_no_affinity(text: str) -> None:
+    with pytest.raises(InvalidObject, match=r"spec\.cpu\.affinity: .*pattern"):
+        XenDomain.parse(put(domain(), "spec.cpu.affinity", text))
+
+
+@pytest.mark.parametrize("text", ["all", "0", "7-7", "0-3,5,^1", "2-10", "^1,0-3"])
+def test_an_affinity(text: str) -> None:
+    assert XenDomain.parse(put(domain(), "spec.cpu.affinity", text)).spec.cpu.affinity == text
 
 
 def test_a_mac_is_read_in_lower_case() -> None:

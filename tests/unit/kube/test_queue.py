@@ -234,3 +234,47 @@ async def test_nothing_is_left_when_it_was_cancelled() -> None:
         await asyncio.sleep(1)
     await asyncio.sleep(100)
     assert (log.begun, len(q)) == ([], 0)
+
+
+async def test_what_is_slow_leaves_workers_to_others() -> None:
+    """Four keys want one of two turns, of three workers; the key that does not is handled at once."""
+    q = queue()
+    turns = q.turns(2)
+    got: list[tuple[float, str]] = []
+
+    async def reconcile(key: str) -> None:
+        if key.startswith("slow"):
+            if not turns.take(key):
+                return
+            assert turns.take(key), "it has one already"
+        got.append((asyncio.get_running_loop().time(), key))
+        await asyncio.sleep(10 if key.startswith("slow") else 0)
+
+    for key in ("slow1", "slow2", "slow3", "slow4", "quick"):
+        q.add(key)
+    async with working(q, reconcile, workers=3):
+        await asyncio.sleep(30)
+    assert got == [(0, "slow1"), (0, "slow2"), (0, "quick"), (10, "slow3"), (10, "slow4")]
+
+
+async def test_a_turn_goes_on_when_who_was_next_does_not_want_it_any_more_or_fails() -> None:
+    q = queue()
+    turns = q.turns(1)
+    got: list[tuple[float, str]] = []
+    unwanted = set[str]()
+
+    async def reconcile(key: str) -> None:
+        if key in unwanted or not turns.take(key):
+            return
+        got.append((asyncio.get_running_loop().time(), key))
+        await asyncio.sleep(10)
+        if key == "a":
+            raise ValueError(key)
+
+    for key in ("a", "b", "c", "d"):
+        q.add(key)
+    async with working(q, reconcile, workers=2):
+        await asyncio.sleep(5)
+        unwanted |= {"a", "b", "c"}
+        await asyncio.sleep(20)
+    assert got == [(0, "a"), (10, "d")]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubexen.plan.anchor import age, is_owned, manifest, observe
+from kubexen.plan.anchor import age, manifest, observe, owner
 from kubexen.plan.resolve import reservation
 from tests.unit.plan.builders import NOW, SHARED, UID, anchor, bound, claim, domain, uses
 
@@ -276,4 +276,4 @@ PODS: dict[str, tuple[list[dict[str, Any]] | None, bool]] = {
 def test_a_pod_that_looks_like_an_anchor_is_nothing(owners: list[dict[str, Any]] | None, want: bool) -> None:
     document = pod()
     document["metadata"]["ownerReferences"] = owners
-    assert is_owned(document, UID) is want
+    assert (owner(document).get("uid") == UID) is want

@@ -208,7 +208,7 @@ def test_its_own_disk_is_not_in_use() -> None:
 def test_the_plain_data_for_a_host() -> None:
     found: XenDomain = domain(
         XenDomainStatus(mac_addresses={"eth0": "00:16:3e:00:00:01"}),
-        type="pv", cpu={"count": 2, "max": 4, "affinity": "0-3,^1", "cap": 50},
+        type="pv", cpu={"count": 2, "max": 4, "affinity": "^1-2,0-3", "cap": 50},
         memory={"size": "512Mi", "max": "1Gi"}, disks=[{**ROOT, "read_only": True}], interfaces=[ETH0],
         boot={"direct": {"kernel": KERNEL, "initrd": {"pool": "images", "file": "initrd"}, "root": "/dev/xvda",
                          "cmdline": "quiet"}},
@@ -219,7 +219,7 @@ def test_the_plain_data_for_a_host() -> None:
     assert (made.type, made.kernel, made.initrd) == (DomainType.PV, "/srv/images/vmlinuz", "/srv/images/initrd")
     assert made.cmdline == "root=/dev/xvda quiet"
     assert (made.vcpus, made.max_vcpus, made.memory_kib, made.max_memory_kib) == (2, 4, 512 * 1024, 1024 * 1024)
-    assert (made.affinity, made.weight, made.cap, made.restart_on_reboot) == ("0-3,^1", 256, 50, False)
+    assert (made.affinity, made.weight, made.cap, made.restart_on_reboot) == ("0,3", 256, 50, False)
     assert made.disks == (DiskConfig(f"/run/kubexen/devices/{UID}/xvda", "xvda", read_only=True, block_device=True),)
     assert made.interfaces == (InterfaceConfig("00:16:3e:00:00:01", "xenbr0"),)
     assert made.note == "n"

@@ -1,6 +1,7 @@
 """Which rights the doctor, the controller and the agents need, and who lacks one.
 
-The table of the controller and the agents is what the chart's roles give them; snapshot.py asks the API server about each.
+The table of the controller and the agents is what the chart's roles give them (tests/unit/chart/test_doctor.py compares them);
+snapshot.py asks the API server about each.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ patch: xendomains/status xendisks/status xenactions/status xenmigrations/status 
 get list watch create patch delete: core:pods
 patch: core:pods/status core:nodes/status
 list watch: core:nodes core:namespaces
-create patch: events:events
+get: core:persistentvolumeclaims core:persistentvolumes
+list create patch: events:events
 """
 _AGENT = """
 get list watch: xendomains xendisks

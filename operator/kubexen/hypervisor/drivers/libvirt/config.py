@@ -122,8 +122,11 @@ def parse_affinity(text: str) -> set[int]:
             raise InvalidConfig(f"affinity {text!r}: {part.strip()!r} is neither a CPU nor a range of them")
         if match["out"]:
             cpus.discard(int(match["out"]))
-        else:
-            cpus.update(range(int(match["first"]), int(match["last"] or match["first"]) + 1))
+            continue
+        first, last = int(match["first"]), int(match["last"] or match["first"])
+        if first > last:
+            raise InvalidConfig(f"affinity {text!r}: {part.strip()!r} goes down")
+        cpus.update(range(first, last + 1))
     return cpus
 
 

@@ -44,6 +44,7 @@ class SimDomain:
     interfaces: list[str] = field(default_factory=list)  # MACs
     restart_on_reboot: bool = True
     managed: bool = True  # False: made with xl, unknown to the toolstack that the driver speaks to
+    defined: bool = False  # the toolstack would keep a definition of it
     building: bool = False
     paused: bool = False
     dying: bool = False

@@ -20,7 +20,7 @@ from kubexen.hypervisor.drivers.sim.domain import SimDomain
 from kubexen.hypervisor.drivers.sim.hints import Watcher
 from kubexen.hypervisor.drivers.sim.machine import Machine, check
 from kubexen.hypervisor.drivers.sim.settings import parse_uri
-from kubexen.hypervisor.port import Capability, Devices, DomainConfig, DomainState, HostInfo, Listener
+from kubexen.hypervisor.port import Capability, Devices, DomainConfig, DomainState, HostInfo, Listener, Owner
 
 TOOLSTACK_VERSION = "sim-1"
 
@@ -157,9 +157,13 @@ class SimDriver:
                 domain.balloon(kib, moment.free_kib, moment.now, moment.settings)
                 self._machine.keep(domain, hint=False)  # Xen's toolstacks tell nobody of a balloon
 
-    def tidy(self) -> Sequence[str]:
-        with self._call("tidy"):
-            return []
+    def tidy(self) -> Sequence[Owner]:
+        with self._call("tidy"), self._machine.change() as moment:
+            found = [(domain, domain.owner) for domain in moment.domains if domain.defined and domain.owner]
+            for domain, _ in found:
+                domain.defined = False
+                self._machine.keep(domain, hint=False)
+        return [owner for _, owner in found]
 
     def loop(self, name: str, file: int, *, read_only: bool = False) -> str:
         with self._call("loop"):

@@ -94,6 +94,12 @@ class SimHost:
             domain.unpause(moment.now, moment.settings)
             self._machine.keep(domain, hint=False)
 
+    def virsh_define(self, name: str) -> None:
+        with self._machine.change():
+            domain = self._machine.find_name(name)
+            domain.defined = True
+            self._machine.keep(domain, hint=False)
+
     def xl_create_unmanaged(self, name: str, memory_kib: int = 131072, vcpus: int = 1) -> str:
         """A domain of somebody else: shown by the driver, without an owner, and without a hint. Returns its uuid."""
         new = str(uuid.uuid4())
