@@ -21,6 +21,10 @@ def started(stack: Stack, start: Callable[[], None] | None = None) -> Iterator[S
             (start or stack.start)()
         except (MissingTools, BuildError, HostError) as error:
             pytest.fail(str(error), pytrace=False)
+        except Exception:
+            for title, text in stack.last_words():  # before they are ended; shown with the test that wanted them
+                print(f"--- {title}\n{text}")
+            raise
         yield stack
     finally:
         stack.stop()

@@ -7,6 +7,7 @@ cluster's state and the node's cgroups, which `stop` removes. Its pods reach the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -22,24 +23,30 @@ from hack.tools.build import binary
 
 WAYS = Path(__file__).with_name("ways.py")
 NAMESPACES = ("--mount", "--net", "--pid")
+FORBIDDEN = (errno.EPERM, errno.EACCES, errno.EROFS)
 READY_TIMEOUT = 60.0  # seconds, for one process on a busy machine
 # In the order in which they are started: who holds the namespaces, the way to the API server, the node's own.
 PARTS = ("namespaces", "to-api", "containerd", "kubelet")
 
 
 def lacking() -> str:
-    """Why this machine cannot have such a node, in words; '' if it can."""
+    """Which right this machine keeps from us that such a node needs, in words; '' if none. What is no matter of rights raises."""
     if os.geteuid() != 0:
         return "a kubelet needs root"
     tried = ["unshare", *NAMESPACES, "--fork", "--mount-proc", "mount", "-t", "tmpfs", "tmpfs", "/run"]
     done = subprocess.run(tried, capture_output=True, text=True)
     if done.returncode != 0:
-        return f"no namespaces can be made here: {done.stderr.strip()}"
+        said = done.stderr.strip()
+        if not any(os.strerror(number) in said for number in FORBIDDEN):
+            raise ComponentFailed(f"no namespaces can be made: {said}")
+        return f"no namespaces can be made here: {said}"
     probe = f"kubexen-probe-{os.getpid()}"
     try:
         _make_cgroups(probe)
         _remove_cgroups(probe)
     except OSError as error:
+        if error.errno not in FORBIDDEN:
+            raise
         return f"no cgroup can be made here: {error}"
     return ""
 

@@ -60,6 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         _start(stack)
         demo(stack)
+    except Exception:
+        for title, text in stack.last_words():
+            say(title)
+            print(text)
+        raise
     finally:
         say("ending everything")
         stack.stop()

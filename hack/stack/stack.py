@@ -225,6 +225,10 @@ class Stack:
         """Until Ready says this reason."""
         self.wait("xd", name, f'jsonpath={{.status.conditions[?(@.type=="Ready")].reason}}={reason}', seconds, namespace)
 
+    def last_words(self) -> list[tuple[str, str]]:
+        """(title, text) of what real hosts and their guests said last; simulated ones have no consoles."""
+        return self.lab.last_words() if self.lab else []
+
     def logs(self, lines: int = 30) -> str:
         if self.kubelets:
             return "\n".join(f"--- pods of {namespace}\n{self._pod_logs(namespace, lines)}" for namespace in (NAMESPACE, AGENTS))

@@ -21,7 +21,7 @@ from pathlib import Path
 from hack import needs
 from hack.progress import step
 from hack.xenlab.build import Image, build
-from hack.xenlab.host import XenHost
+from hack.xenlab.host import HostError, XenHost
 
 ROOT = Path(__file__).parent.parent.parent
 SHARED_DISK = 1 << 30  # bytes; every host's /dev/vdb
@@ -140,6 +140,21 @@ class Lab:
         """Wait until every host is ready, the share included."""
         with step(f"wait for {self.state.nodes} hosts"), ThreadPoolExecutor(self.state.nodes) as pool:
             list(pool.map(lambda host: host.wait(timeout), self.hosts))
+
+    def last_words(self) -> list[tuple[str, str]]:
+        """For a person who looks for the cause of a failure: (title, text) of the last lines of every host's and guest's console,
+        and of the agents."""
+        found = []
+        for host in self.hosts if self.exists else []:
+            found.append((f"console of {host.name}", host.console_tail(15)))
+            if not host.alive:
+                continue
+            try:
+                found += [(f"console of {guest} on {host.name}", host.guest_console_tail(guest)) for guest in host.guest_consoles()]
+                found.append((f"agent on {host.name}", host.agent_log(40)))
+            except (HostError, subprocess.TimeoutExpired) as error:
+                found.append((f"{host.name} does not answer", str(error)))
+        return found
 
     def stop(self) -> None:
         """Power off every host and forget its disks; the console logs stay. Calling it again is fine."""

@@ -6,6 +6,7 @@ No controller has a part in it: each case is one write, and what the user gets b
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -416,6 +417,16 @@ async def test_a_change(objects: Objects, document: Object, path: str, value: An
     else:
         with pytest.raises(Invalid, match=message):
             await objects.change(made, path, value)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.info.kind)
+def test_kubectl_explains_every_field_of_a_spec(crds: Any, kind: Any) -> None:
+    fields = kind.model_fields["spec"].annotation.model_fields.values()
+    said = crds.kubectl("explain", f"{kind.info.plural}.spec")
+    explained = dict(re.findall(r"^  (\w+)\t<.*>.*\n(?:  enum: .*\n)?    (\S.*)$", said, re.MULTILINE))
+    assert explained.keys() == {field.alias for field in fields}, said
+    for field in fields:
+        assert field.description.startswith(explained[field.alias]), field.alias
 
 
 REFUSED_MOVE = "nodeName changes only after"

@@ -77,6 +77,36 @@ def test_where_real_hosts_cannot_be_it_says_what_is_missing_and_what_to_do_inste
     assert ("need root" in said) == (not built)
 
 
+class FailingStack:
+    """Its start fails, and its guest has said why."""
+
+    nodes, driver = 2, "xen"
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.stopped = False
+
+    def start(self, **_: object) -> None:
+        raise RuntimeError("web is not Ready")
+
+    def last_words(self) -> list[tuple[str, str]]:
+        assert not self.stopped
+        return [("console of default.web on xen1", "Kernel panic - not syncing")]
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def test_a_demo_that_fails_shows_what_hosts_and_guests_said_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "Stack", FailingStack)
+    monkeypatch.setattr("sys.argv", ["hack.stack", "demo", "--driver", "sim"])
+    assert command.main() == 1
+    said = capsys.readouterr()
+    assert "console of default.web on xen1\nKernel panic - not syncing\n" in said.out
+    assert said.err == "error: web is not Ready\n"
+
+
 @pytest.fixture
 def states(tmp_path: Path) -> Iterator[list[Path]]:
     """Folders for two stacks, which are ended whatever happens."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from hack.stack.stack import Stack
-from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
 from tests.stacks import started
 
@@ -37,15 +35,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Put the last lines of every host's and guest's console, and of the agents, into a failed test's report."""
     report = yield
     the_lab = item.config.stash.get(LAB, None)
-    if report.failed and the_lab and the_lab.exists:
-        for host in the_lab.hosts:
-            report.sections.append((f"console of {host.name}", host.console_tail(15)))
-            if not host.alive:
-                continue
-            try:
-                for guest in host.guest_consoles():
-                    report.sections.append((f"console of {guest} on {host.name}", host.guest_console_tail(guest)))
-                report.sections.append((f"agent on {host.name}", host.agent_log(40)))
-            except (HostError, subprocess.TimeoutExpired) as error:
-                report.sections.append((f"{host.name} does not answer", str(error)))
+    if report.failed and the_lab:
+        report.sections += the_lab.last_words()
     return report

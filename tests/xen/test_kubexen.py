@@ -10,7 +10,9 @@ import pytest
 
 from hack.stack.demo import demo
 from hack.stack.stack import ROOT, Stack
-from hack.xenlab.host import XenHost
+from hack.xenlab.host import XenHost as LabHost
+from kubexen.api.quantity import Quantity
+from kubexen.api.xenhost import XenHost
 from tests.xen.guests import NAME, XL_NAME, manifest
 
 VIRSH = "virsh -c xen:///system"
@@ -28,7 +30,7 @@ def clean(stack: Stack, pools: None) -> Iterator[None]:
     stack.kubectl("delete", "xd,xact,xdisk", "--all", "--timeout=180s")
 
 
-def up(stack: Stack, **spec: Any) -> tuple[XenHost, int]:
+def up(stack: Stack, **spec: Any) -> tuple[LabHost, int]:
     """Apply it and wait until it runs and its init has a shell. Returns its host and its domid."""
     for host in stack.lab.hosts if stack.lab else []:
         host.ssh(f": >/var/log/xen/console/guest-{XL_NAME}.log")  # what an earlier one of this name said
@@ -39,7 +41,7 @@ def up(stack: Stack, **spec: Any) -> tuple[XenHost, int]:
     return host, domid
 
 
-def where(stack: Stack) -> tuple[XenHost, int]:
+def where(stack: Stack) -> tuple[LabHost, int]:
     status = stack.get("xd", NAME)["status"]
     assert stack.lab is not None
     return stack.lab.host(status["nodeName"]), int(status["domid"])
@@ -162,6 +164,36 @@ def test_a_host_tells_how_it_is_set_up(stack: Stack) -> None:
         assert told["Dom0Memory"][1] == "dom0 has 1024M"
         assert told["StateFlags"][1] == "domains are read by Xen's own library"
         assert "dom0_mem=1024M,max:1024M" in status["xen"]["commandLine"]
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_host_is_shown_as_xl_info_shows_it(stack: Stack) -> None:
+    for host in stack.lab.hosts if stack.lab else []:
+        lines = (line.partition(":") for line in host.ssh("xl info").stdout.splitlines())
+        info = {key.strip(): value.strip() for key, _, value in lines}
+
+        def free_is_the_same(found: dict[str, Any], free: int = int(info["free_memory"])) -> bool:
+            return abs(mib(found["status"]["memory"]["free"]) - free) <= 8
+
+        # free memory alone is written once in a minute; domains that ended just now may be in what was written last
+        status = stack.cluster.api.wait(XenHost.info.path(name=host.name), free_is_the_same, 120)["status"]
+        assert status["nodeName"] == info["host"]
+        assert status["kernel"] == info["release"]
+        assert status["xen"] == {
+            "version": info["xen_version"],
+            "caps": f"{info['xen_caps']} {info['virt_caps']}",
+            "commandLine": info["xen_commandline"],
+        }
+        assert status["cpus"] == {
+            "physical": int(info["nr_cpus"]), "nodes": int(info["nr_nodes"]),
+            "coresPerSocket": int(info["cores_per_socket"]), "threadsPerCore": int(info["threads_per_core"]),
+        }  # fmt: skip
+        assert abs(mib(status["memory"]["total"]) - int(info["total_memory"])) <= 1
+        assert status["scheduler"] == info["xen_scheduler"]
+
+
+def mib(quantity: str) -> int:
+    return Quantity.parse(quantity).mib
 
 
 def test_a_host_whose_administrator_enables_xendomains_says_so(stack: Stack) -> None:
