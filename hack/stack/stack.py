@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from hack.cluster import kubelet
 from hack.cluster.cluster import Cluster, KubectlError
 from hack.cluster.nodeconfig import IMAGE
 from hack.cluster.process import Process
@@ -26,12 +27,18 @@ TOKEN_LASTS = "720h"
 """A stack that stays up needs a restart by then: nobody renews its tokens, as a kubelet does a pod's."""
 WAIT = 240.0
 """Seconds that anything may take on a host whose CPU is emulated."""
+LOCAL = "local"
+"""The node on this machine, for the controller."""
+RELEASE = "kubexen"
+XEN = {"kubexen.dev/xen": "true"}
 
 
 class Stack:
     """`driver` is sim or xen. A folder that was started before keeps its driver and its number of hosts.
 
-    With `kubelets` the dom0 of every lab host is a real node and loads the image; without, kwok stands for them.
+    With `kubelets` the dom0 of every lab host is a real node with the image, and all of Kubexen is what helm installs: agents are
+    pods in the dom0s, the controller's run on a node of this machine, or in a dom0 where its rights allow none. Without, kwok
+    stands for the nodes, and agents and the controller are processes.
     """
 
     def __init__(self, state: Path, driver: str = "xen", nodes: int = 2, *, sim_options: str = "",
@@ -53,19 +60,25 @@ class Stack:
 
     def start(self, *, survive: bool = False) -> None:
         """Start whatever does not run; `survive`: the control plane outlives this process."""
-        self.state.mkdir(parents=True, exist_ok=True)
-        (self.state / "stack.json").write_text(json.dumps({"driver": self.driver, "nodes": self.nodes, "kubelets": self.kubelets}))
+        self._save()
+        if self.kubelets:
+            self.start_nodes(survive=survive)
+            self.install()
+        else:
+            self._start_processes(survive)
+        for host in self.hosts:
+            self.wait("xhost", host.name, "condition=Ready")
+
+    def _start_processes(self, survive: bool) -> None:
         with ThreadPoolExecutor(2) as pool:
             lab = pool.submit(self._start_lab, survive)
             self.cluster.start(survive=survive)
-            self._install()
+            self._install_without_workloads()
             self.start_controller()
             lab.result()
         self.hosts = self._hosts()
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self._start_host, self.hosts))
-        for host in self.hosts:
-            self.wait("xhost", host.name, "condition=Ready")
 
     def stop(self) -> None:
         """End everything, whatever state it is in, and remove the state folder."""
@@ -82,11 +95,14 @@ class Stack:
         config = self.state / "controller.kubeconfig"
         config.touch(mode=0o600)
         config.write_text(self._kubeconfig(self.cluster.service_account_token(NAMESPACE, CONTROLLER, duration=TOKEN_LASTS)))
-        anchors = ["--anchor-image", IMAGE] if self.kubelets else []
         self.controller.start(
-            [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config), *anchors],
+            [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config)],
             {"PYTHONPATH": str(ROOT / "operator"), "TMPDIR": str(self.state)},  # the client writes certificates to files
         )
+
+    def _save(self) -> None:
+        self.state.mkdir(parents=True, exist_ok=True)
+        (self.state / "stack.json").write_text(json.dumps({"driver": self.driver, "nodes": self.nodes, "kubelets": self.kubelets}))
 
     def _kubeconfig(self, token: str, server: str = "127.0.0.1") -> str:
         return self.cluster.kubeconfig_for(token, server_host=server)
@@ -105,7 +121,7 @@ class Stack:
             self.lab.start(survive=survive)
             self.lab.wait()
 
-    def _install(self) -> None:
+    def _install_without_workloads(self) -> None:
         """The chart, but its workloads: no kubelet would run them."""
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         self.apply(namespace, *chart.without_workloads(chart.render(NAMESPACE)))
@@ -121,19 +137,50 @@ class Stack:
         ]
 
     def _start_host(self, host: SimulatedHost | XenLabHost) -> None:
-        labels = {"kubexen.dev/xen": "true"}
-        if self.kubelets and isinstance(host, XenLabHost):
-            dom0.install(host.host, self.cluster)
-            self.cluster.wait_node_ready(host.name, WAIT)
-            self.cluster.label_node(host.name, labels)
-        else:
-            self.cluster.add_node(host.name, labels=labels)
+        self.cluster.add_node(host.name, labels=XEN)
         self.start_agent(host)
 
     def start_agent(self, host: SimulatedHost | XenLabHost) -> None:
         """With a token that is bound to the host's Node, as a DaemonSet pod's: it ends with that very Node."""
         token = self.cluster.service_account_token(AGENTS, AGENT, node=host.name, duration=TOKEN_LASTS)
         host.start_agent(self._kubeconfig(token, host.api_server))
+
+    # --- with kubelets
+
+    def start_nodes(self, *, survive: bool = False) -> None:
+        """The control plane and its nodes, and nothing of Kubexen's yet."""
+        self._save()
+        with ThreadPoolExecutor(2) as pool:
+            lab = pool.submit(self._start_lab, survive)
+            self.cluster.start(survive=survive)
+            if not kubelet.lacking():
+                self.cluster.add_kubelet(LOCAL).load_image(image.archive())
+            lab.result()
+        self.hosts = self._hosts()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(self._start_node, self.hosts))
+
+    def _start_node(self, host: SimulatedHost | XenLabHost) -> None:
+        assert isinstance(host, XenLabHost)
+        dom0.install(host.host, self.cluster)
+        self.cluster.wait_node_ready(host.name, WAIT)
+        self.cluster.label_node(host.name, XEN)
+
+    def install(self, **values: Any) -> None:
+        """Install the chart, or upgrade it; `values` on top of what this stack needs."""
+        repository, _, tag = IMAGE.rpartition(":")
+        own: dict[str, Any] = {
+            "images": {"kubexen": {"repository": repository, "tag": tag}},
+            "scheduler": {"enabled": False},  # the control plane's own has the profile
+        }
+        if self.cluster.kubelets():
+            own["controller"] = {"nodeSelector": {"kubernetes.io/hostname": LOCAL}}
+        text = json.dumps(own | values)
+        self.helm("upgrade", "--install", RELEASE, str(chart.CHART), "--create-namespace", "--values", "-", input=text)
+        self.cluster.wait_served()
+
+    def helm(self, *arguments: str, input: str | None = None) -> str:
+        return chart.helm(*arguments, "--namespace", NAMESPACE, kubeconfig=self.cluster.kubeconfig, input=input)
 
     # --- its use
 
@@ -183,6 +230,14 @@ class Stack:
         return self.lab.last_words() if self.lab else []
 
     def logs(self, lines: int = 30) -> str:
+        if self.kubelets:
+            return "\n".join(f"--- pods of {namespace}\n{self._pod_logs(namespace, lines)}" for namespace in (NAMESPACE, AGENTS))
         parts = [f"--- controller\n{self.controller.log_tail(lines)}"]
         parts += [f"--- agent {host.name}\n{host.agent_log(lines)}" for host in self.hosts]
         return "\n".join(parts)
+
+    def _pod_logs(self, namespace: str, lines: int) -> str:
+        try:
+            return self.kubectl("logs", "-n", namespace, "-l", "app.kubernetes.io/name=kubexen", "--prefix", f"--tail={lines}")
+        except KubectlError as error:
+            return str(error)  # a pod that does not run has none

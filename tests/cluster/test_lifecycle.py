@@ -216,3 +216,13 @@ def test_a_domain_whose_object_was_torn_away_is_listed_and_never_touched(tenant:
     with xl(host) as sim:
         sim.xl_destroy(tenant.xl_name("web"))
     tenant.api.wait(path, lambda found: not orphaned(found), 120)
+
+
+def test_what_waits_for_a_node_that_is_not_there_is_placed_as_the_spec_says_by_then(tenant: Tenant) -> None:
+    host = tenant.stack.hosts[1].name
+    tenant.apply(manifests.domain("web", nodeSelector={"kubernetes.io/hostname": "nowhere"}))
+    tenant.wait_reason("web", "WaitingForNode")
+    tenant.patch("web", nodeSelector={"kubernetes.io/hostname": host})
+    assert is_ready(tenant.wait_reason("web", "Running"))
+    assert tenant.where("web")[0] == host
+    tenant.anchor("web")

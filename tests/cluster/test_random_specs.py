@@ -34,10 +34,11 @@ from kubexen.plan import anchor, placement
 from kubexen.plan import domain as planning
 from kubexen.plan.addresses import assign
 from kubexen.plan.domain import Host, Observed
-from kubexen.plan.placement import NodeState, World
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import References, config, domain_uuid, request, reservation, resolve
+from kubexen.plan.started import note
 from kubexen.plan.unplaced import Largest
+from kubexen.plan.world import NodeState, World
 from tests.cluster.bad_manifests import disk, domain, interface, network, pool
 from tests.cluster.schema_strategy import ABSENT, anything, from_schema
 from tests.unit.api.builders import Document, put
@@ -227,7 +228,7 @@ def decide(spec: Document) -> None:
         unbound.status.mac_addresses = dict(assign(unbound, lambda mac: None))
     except Problem:
         return
-    config(unbound, resolved, note=planning.note(unbound))
+    config(unbound, resolved, note=note(unbound))
 
 
 def resolves(spec: Document) -> bool:

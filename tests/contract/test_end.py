@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from kubexen.hypervisor.errors import HypervisorError, NotFound, WrongState
-from kubexen.hypervisor.port import Capability, DomainConfig, DomainState, Hypervisor, ShutdownReason
+from kubexen.hypervisor.port import NOT_IN_XEN, Capability, DomainConfig, DomainState, Hypervisor, ShutdownReason
 
 from .guests import ADMINISTRATOR, GUEST_ACTS
 from .lab import Lab
@@ -137,13 +137,31 @@ def test_a_guest_reboots_and_the_host_starts_it_again(lab: Lab) -> None:
 
     def restarted() -> bool:
         state = lab.find(config.uuid)
-        return state is not None and state.domid != before.domid and not state.flags.shutdown
+        return state is not None and state.domid > before.domid
 
     lab.eventually(restarted, "it runs as another domain")
     after = lab.state(config.uuid)
-    assert after.domid > before.domid
     assert (after.name, after.owner, after.note) == (config.name, config.owner, "kept")
     lab.wait_up(config)
+
+
+@pytest.mark.needs(GUEST_ACTS, Capability.GUEST_REBOOT)
+def test_a_domain_that_its_host_reboots_is_there_all_the_time_also_for_a_driver_that_has_never_seen_it(lab: Lab) -> None:
+    """Whoever took it for gone would start it a second time, or give it up: as an agent that was started just now."""
+    config = lab.start(restart_on_reboot=True)
+    before = lab.state(config.uuid)
+    lab.guests.reboot(config.name)
+
+    def restarted() -> bool:
+        stranger = lab.connect()
+        states = [state for state in stranger.domains() if state.uuid == config.uuid]
+        stranger.close()
+        assert states, "it was taken for gone"
+        assert states[0].owner == config.owner
+        assert states[0].domid != NOT_IN_XEN or states[0].flags.dying
+        return states[0].domid > before.domid
+
+    lab.eventually(restarted, "it runs as another domain")
 
 
 @pytest.mark.needs(GUEST_ACTS, Capability.SHUTDOWN_REASON)

@@ -15,6 +15,8 @@ from hack.cluster import Cluster
 from hack.cluster.kubelet import PARTS, Kubelet, lacking
 from hack.image import image
 from hack.stack.stack import Stack
+from hack.xenlab.lab import Lab
+from tests.stacks import started
 
 Figure = Callable[[str, float], None]
 FIGURES = pytest.StashKey[dict[str, float]]()
@@ -62,6 +64,27 @@ def node(allowed: None, cluster: Cluster, archive: Path, figure: Figure) -> Kube
     return node
 
 
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, figure: Figure) -> Iterator[Stack]:
+    """The dom0s of two real Xen hosts as real nodes, and nothing of Kubexen's in the cluster yet."""
+    stack = Stack(tmp_path_factory.mktemp("dom0") / "stack", "xen", nodes=2, kubelets=True)
+    begin = time.monotonic()
+    with started(stack, stack.start_nodes):
+        figure("two Xen hosts are real nodes after, s", time.monotonic() - begin)
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def lab(stack: Stack) -> Lab:
+    assert stack.lab is not None
+    return stack.lab
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the Xen hosts comes last: once they are up, they leave little of the machine to others."""
+    items.sort(key=lambda item: "stack" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace in which pods must be as Pod Security's `restricted` wants them."""
@@ -88,12 +111,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails shows what the parts of its node say, and the consoles of its Xen hosts and their guests."""
+    """A test that fails shows what its node's parts say, or Kubexen's pods and the consoles of Xen hosts and their guests."""
     report = yield
-    used = getattr(item, "funcargs", {})
-    node, stack = used.get("node"), used.get("stack")
+    node, stack = (getattr(item, "funcargs", {}).get(name) for name in ("node", "stack"))
     if report.failed and isinstance(node, Kubelet):
         report.sections += [(part, node.log_tail(part, 30)) for part in PARTS]
     if report.failed and isinstance(stack, Stack):
-        report.sections += stack.last_words()
+        shown = ("get", "pods,xd,xhost,events", "--all-namespaces", "-o", "wide")
+        report.sections += [("what there is", stack.kubectl(*shown)), ("Kubexen's pods", stack.logs()), *stack.last_words()]
     return report

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from hack.stack.stack import Stack
 from hack.xenlab.lab import Lab
 from tests.e2e import pods
-from tests.e2e.conftest import Figure, new_namespace
-from tests.stacks import started
+from tests.e2e.conftest import new_namespace
 
 NODES = ["xen1", "xen2"]
 SLOW = 240.0  # seconds that anything may take on an emulated CPU
@@ -39,20 +34,6 @@ driver.close()
 """
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, figure: Figure) -> Iterator[Stack]:
-    begin = time.monotonic()
-    with started(Stack(tmp_path_factory.mktemp("dom0") / "stack", "xen", nodes=2, kubelets=True)) as the_stack:
-        figure("two Xen hosts are up, with kubelets and agents, after, s", time.monotonic() - begin)
-        yield the_stack
-
-
-@pytest.fixture(scope="module")
-def lab(stack: Stack) -> Lab:
-    assert stack.lab is not None
-    return stack.lab
-
-
 def test_the_dom0s_are_nodes_and_run_pods_that_reach_the_api_server(stack: Stack) -> None:
     for name in NODES:
         node = stack.cluster.wait_node_ready(name)
@@ -75,15 +56,8 @@ def test_the_image_looks_at_the_xen_of_its_host_by_its_bindings_or_by_its_xl(sta
         seen = [pods.last_word(pods.wait_phase(stack.cluster, path, "Succeeded", SLOW)) for path in paths]
     assert [word["source"] for word in seen] == ["xc", "xl"]
     for name, word in zip(NODES, seen, strict=True):
-        assert word["version"] == stack.get("xhost", name)["status"]["xen"]["version"]
+        assert word["version"] == lab.host(name).ssh("xl info xen_version").stdout.strip()
         assert word["root"] == ["usr"]
-
-
-def test_what_dom0_has_left(lab: Lab, figure: Figure) -> None:
-    for host in lab.hosts:
-        free = host.ssh("awk '/^MemAvailable/ {print $2}' /proc/meminfo").stdout
-        figure(f"{host.name}: memory of dom0 that is available, MiB", int(free) / 1024)
-        assert int(free) > 256 * 1024
 
 
 def agent_like_pod(node: str) -> dict[str, Any]:

@@ -84,7 +84,8 @@ class Disks:
 
     async def _claim(self, domain: XenDomain, disk: XenDisk, size: int) -> None:
         status = disk.status
-        mine = DiskUser(name=domain.metadata.name, uid=domain.metadata.uid)
+        # Under each anchor anew, so that it is a write: whoever would free the disk by an older picture of it then cannot.
+        mine = DiskUser(name=domain.metadata.name, uid=domain.metadata.uid, anchorUID=domain.status.anchor_uid)
         if (status.used_by, status.node_name, status.data, status.size) == (mine, self._node, DiskData.PRESENT, size):
             return
         status.used_by, status.node_name, status.data, status.size = mine, self._node, DiskData.PRESENT, Quantity(size)

@@ -41,9 +41,10 @@ from kubexen.kube.resources import NAMESPACES, Object
 from kubexen.plan import affinity, claims
 from kubexen.plan import domain as planning
 from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
-from kubexen.plan.placement import Event
 from kubexen.plan.problem import Problem
-from kubexen.plan.resolve import References, config, directory, domain_uuid, resolve
+from kubexen.plan.report import Event
+from kubexen.plan.resolve import References, config, directory, domain_name, domain_uuid, resolve
+from kubexen.plan.started import note
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Domains:
         self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
         self._asked: dict[str, datetime] = {}  # by uuid: when it was last asked to shut down
         self._wrote: dict[str, float] = {}  # by key: when its status was last written
-        self.orphans: dict[str, str] = {}  # by uuid: why the domain's object does not hold it
+        self.orphans: dict[str, str | None] = {}  # by uuid: why the domain's object does not hold it; None: it does
 
     async def reconcile(self, key: str) -> float | None:
         document = self._document(key)
@@ -87,6 +88,7 @@ class Domains:
         if self._host.is_busy(domain_uuid(domain)):
             return 1.0  # a call that did not answer may still start it: its absence proves nothing now
         await self._host.look()
+        self._judge(domain)
         plan = await self._plan(domain)
         for _ in range(STEPS):
             if plan.step is None:
@@ -115,8 +117,9 @@ class Domains:
         self._tell(domain, plan.events if plan.step is None else ())
         if self._state(domain) is not None:
             await self._claims.follow(domain)
-        elif plan.status.released == domain.status.anchor_uid:
-            # Before it is told: the next thing that happens to the anchor is its end.
+        elif plan.status.released == domain.status.anchor_uid and plan.status.released != domain.status.released:
+            # Before it is told: the next thing that happens to the anchor is its end. And never again: once it was told,
+            # another domain may have what was given back.
             await self._give_back(domain)
         return await self._save(domain, plan)
 
@@ -185,6 +188,7 @@ class Domains:
             devices=devices,
             ended_at=self._host.ended_at.get((state.uuid, state.domid)) if state else None,
             asked_at=self._asked.get(state.uuid) if state else None,
+            unclaimed=self._unclaimed(domain),
         )
         generation, problem = self._problems.get(domain.key, (0, None))
         if generation != domain.metadata.generation:
@@ -198,14 +202,29 @@ class Domains:
         ours = state is not None and state.owner is not None and state.owner.uid == domain.metadata.uid
         return state if ours else None
 
+    def _unclaimed(self, domain: XenDomain) -> int | None:
+        """The domid of a domain that can only be this one, though libvirt has lost all it knew of it."""
+        state = self._host.domains.get(domain_uuid(domain))
+        lost = state is not None and state.owner is None and state.name == domain_name(domain)
+        return state.domid if state is not None and lost else None
+
+    def _judge(self, domain: XenDomain) -> None:
+        """Which domains of this name the object holds: one of another uid is of an object that was deleted."""
+        for state in self._of(domain.key):
+            ours = state.owner is not None and state.owner.uid == domain.metadata.uid
+            self.orphans[state.uuid] = None if ours else "its object was deleted and made again"
+
+    def _of(self, key: str) -> list[DomainState]:
+        """The domains on this host that are, or were, of an object of this key."""
+        return [s for s in self._host.domains.values() if s.owner and f"{s.owner.namespace}/{s.owner.name}" == key]
+
     async def _stranger(self, key: str) -> float | None:
         """A domain of ours on this host whose object is not bound to it."""
         await self._host.look()
         namespace, _, name = key.partition("/")
-        mine = [s for s in self._host.domains.values() if s.owner and f"{s.owner.namespace}/{s.owner.name}" == key]
         self._problems.pop(key, None)
         self._wrote.pop(key, None)
-        for state in mine:
+        for state in self._of(key):
             assert state.owner is not None
             try:
                 document = await self._api.get(XENDOMAINS, name, namespace)
@@ -311,7 +330,7 @@ class Domains:
         if seed is not None:
             await self._seeds.write(domain, seed)
         await self._host.call(
-            self._host.hypervisor.create, config(domain, resolved, note=planning.note(domain)),
+            self._host.hypervisor.create, config(domain, resolved, note=note(domain)),
             about=domain_uuid(domain), timeout=START_SECONDS, paused=domain.spec.power_state is PowerState.PAUSED,
         )
 

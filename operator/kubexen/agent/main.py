@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--node", default=socket.gethostname(), help="the name of this host's Node")
     parser.add_argument("--driver", default="xen:///system", help="xen:///system, or sim:///DIRECTORY")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where this process sees the host's file system")
+    parser.add_argument("--pool-root", type=Path, help="where it sees the pools' directories (default: ROOT)")
     parser.add_argument("--etc", type=Path, help="where it sees the host's /etc, to check how it is set up (default: ROOT/etc)")
     parser.add_argument("--kubelet-root", default=FOLDER, help="the kubelet's --root-dir on this host")
     parser.add_argument("--xen-root", type=Path, default=Path(os.environ.get("KUBEXEN_XEN_ROOT", "/")),
@@ -78,7 +79,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, task.cancel)
     api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-agent")
     try:
-        await run(api, partial(connect, arguments.driver, arguments.xen_root), arguments)
+        await run(api, partial(connect, arguments.driver, arguments.xen_root, arguments.root), arguments)
     except asyncio.CancelledError:
         logger.info("stopped; domains run on")
     finally:
@@ -106,7 +107,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
     pool_store = Reflector(api, XENSTORAGEPOOLS, on_change=everything)
     network_store = Reflector(api, XENNETWORKS, on_change=everything)
     pools, networks = _parsed(pool_store, XenStoragePool.parse), _parsed(network_store, XenNetwork.parse)
-    storage, bridges = Directory(arguments.root), Bridges(arguments.root)
+    storage, bridges = Directory(arguments.pool_root or arguments.root), Bridges(arguments.root)
 
     def attached(namespace: str, disk: str) -> bool:
         """Whether a domain that is on this host names the disk."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,12 +54,13 @@ ROUND_KIB = 16 * 1024
 
 class HostReporter:
     def __init__(
-        self, api: Api, host: Host, events: EventRecorder, *, orphans: Mapping[str, str],
+        self, api: Api, host: Host, events: EventRecorder, *, orphans: Mapping[str, str | None],
         pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
         storage: Directory, bridges: Bridges, look: Callable[[HostInfo | None], list[HostCheck]],
         unreachable: Callable[[HypervisorError], tuple[str, str]],
     ) -> None:
-        """`look` and `unreachable` are those of checks.py, for this host's files."""
+        """`orphans`: by uuid, of each domain of ours that was judged, why its object does not hold it; None: it does.
+        `look` and `unreachable` are those of checks.py, for this host's files."""
         self._api, self._host, self._events, self._orphans = api, host, events, orphans
         self._pools, self._networks, self._storage, self._bridges = pools, networks, storage, bridges
         self._look, self._unreachable = look, unreachable
@@ -153,7 +154,8 @@ class HostReporter:
     def status(self, info: HostInfo, domains: Mapping[str, DomainState]) -> XenHostStatus:
         """What the hypervisor tells."""
         unmanaged = [s for s in domains.values() if s.owner is None]
-        orphaned = [s for s in domains.values() if s.owner is not None and s.uuid in self._orphans]
+        told = {orphan.get("uuid") for orphan in self._written.get("orphaned") or ()}
+        orphaned = [s for s in domains.values() if s.owner is not None and self._is_orphan(s.uuid, told)]
         used = sum(s.memory_kib for s in domains.values())
         if self._overhead_kib is None:
             rest = info.total_memory_kib - info.free_memory_kib - info.dom0_memory_kib - used
@@ -181,6 +183,11 @@ class HostReporter:
                                      memory=_mib(s.memory_kib), vcpus=s.vcpus)
                       for s in sorted(orphaned, key=lambda s: s.name) if s.owner],
         )
+
+    def _is_orphan(self, uuid: str, told: Set[str]) -> bool:
+        """As this agent has judged it; until then as the one before it has told: who takes back that a domain runs here
+        lets it be started elsewhere."""
+        return self._orphans[uuid] is not None if uuid in self._orphans else uuid in told
 
     def _pool(self, pool: XenStoragePool) -> HostPool:
         name = pool.metadata.name

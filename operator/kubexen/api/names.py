@@ -11,6 +11,9 @@ DISK_FINALIZER = f"{GROUP}/disk"
 DOMAIN_LABEL = f"{GROUP}/domain"
 """On an anchor: the name of its XenDomain."""
 
+PLACEMENT_ANNOTATION = f"{GROUP}/placement"
+"""On an anchor: a digest of what the spec said of where the domain may be."""
+
 MEMORY_RESOURCE = f"{GROUP}/memory-mib"
 VCPUS_RESOURCE = f"{GROUP}/vcpus"
 """Extended resources of a Node, which anchors ask for."""

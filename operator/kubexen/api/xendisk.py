@@ -82,6 +82,8 @@ class DiskUser(StatusModel):
 
     name: ObjectName = Field(description="Its name.")
     uid: str = Field(max_length=36, description="The uid of its object.")
+    anchor_uid: str | None = Field(default=None, alias="anchorUID", max_length=36,
+                                   description="The uid of the anchor under which it was claimed last.")
 
 
 class DiskData(StrEnum):

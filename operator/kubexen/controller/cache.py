@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from kubexen.api.base import InvalidObject
-from kubexen.api.names import DOMAIN_LABEL
+from kubexen.api.names import ANCHOR_FINALIZER, DOMAIN_LABEL
 from kubexen.api.xenaction import Act, ActionPhase
 from kubexen.api.xendisk import XenDisk
 from kubexen.api.xendomain import XenDomain
@@ -21,7 +21,7 @@ from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.kube.kinds import XENACTIONS, XENDISKS, XENDOMAINS, XENHOSTS, XENNETWORKS, XENSTORAGEPOOLS
 from kubexen.kube.resources import NAMESPACES, PODS, Object, Resource, key_of
 from kubexen.plan import claims
-from kubexen.plan.anchor import Anchor, claimed, is_owned, observe
+from kubexen.plan.anchor import Anchor, claimed, observe, owner
 from kubexen.plan.resolve import References, domain_uuid
 
 Change = Callable[[Resource, str, Object | None, Object | None], None]
@@ -41,7 +41,7 @@ class Cache:
         self._by_claim: dict[str, set[str]] = {}
         self._anchors: dict[str, set[str]] = {}  # domain key -> pod keys
         self._made: set[str] = set()  # uids of pods that this process made
-        self._orphans: dict[str, set[str]] = {}  # domain uid -> hosts
+        self._orphans: dict[str, set[str]] = {}  # domain uid, UUID, or key -> hosts
         self._starts: dict[str, set[str]] = {}  # domain key -> XenActions Start that run
         self._held: dict[str, set[str]] = {}  # domain uid -> disks
         self._mounted: dict[str, set[str]] = {}  # claim key -> pod keys
@@ -167,30 +167,35 @@ class Cache:
     def anchored_with_claim(self, key: str) -> list[tuple[str, str]]:
         """Name and uid of each domain, also of one that is gone, of which an anchor mounts the claim."""
         pods = (self.get(PODS, pod) for pod in self._mounted.get(key, ()))
-        return [(owner["name"], owner["uid"]) for pod in pods if pod for owner in _owners(pod)]
+        return [(found["name"], found["uid"]) for pod in pods if pod and (found := owner(pod))]
 
     def anchors(self, domain: XenDomain) -> list[Anchor]:
-        """The domain's anchors: pods that this process made, or whose uid the domain's status has recorded."""
-        return [observe(pod) for pod in self._look_like_anchors(domain) if self._known(pod, domain)]
+        """The domain's anchors: pods that this process made for it, or whose uid its status has recorded, be they still owned
+        by it (`kubectl delete --cascade=orphan` takes the owner off) or not."""
+        return [observe(pod) for pod in self._labelled(domain.key) if self._known(pod, domain)]
 
     def strangers(self, domain: XenDomain) -> list[Anchor]:
-        """Pods that look like the domain's anchors and are none: made by who knows whom, or by a controller that ended before
-        it could bind the domain to them."""
-        return [observe(pod) for pod in self._look_like_anchors(domain) if not self._known(pod, domain)]
+        """Pods that look like the domain's anchors and are none: owned by this very object, which whoever may make pods in
+        the namespace can say, and made by who knows whom, or by a controller that ended before it could bind the domain
+        to them."""
+        return [observe(pod) for pod in self._labelled(domain.key)
+                if owner(pod).get("uid") == domain.metadata.uid and not self._known(pod, domain)]
 
-    def _look_like_anchors(self, domain: XenDomain) -> list[Object]:
-        """Labelled, and owned by this very object: whoever may make pods in the namespace can make such a one."""
-        pods = (self.get(PODS, key) for key in self._anchors.get(domain.key, ()))
-        return [pod for pod in pods if pod and is_owned(pod, domain.metadata.uid)]
+    def abandoned(self, key: str) -> list[Anchor]:
+        """The anchors under this name of an object that was torn away, or that was made again: of another owner, or of none
+        any more."""
+        domain = self.domain(key)
+        uid = domain.metadata.uid if domain else ""
+        pods = [pod for pod in self._labelled(key) if not (domain and self._known(pod, domain))]
+        return [observe(pod) for pod in pods
+                if owner(pod).get("uid", uid) != uid or (not owner(pod) and _has_finalizer(pod))]
+
+    def _labelled(self, key: str) -> list[Object]:
+        return [pod for name in self._anchors.get(key, ()) if (pod := self.get(PODS, name))]
 
     def _known(self, pod: Object, domain: XenDomain) -> bool:
         uid = pod["metadata"]["uid"]
-        return uid in self._made or uid == domain.status.anchor_uid
-
-    def abandoned(self, key: str) -> list[tuple[Anchor, str]]:
-        """The anchors under the name of a domain that is not known, each with its owner's uid."""
-        pods = (self.get(PODS, pod) for pod in self._anchors.get(key, ()))
-        return [(observe(pod), owner["uid"]) for pod in pods if pod for owner in _owners(pod)]
+        return uid == domain.status.anchor_uid or (uid in self._made and owner(pod).get("uid") == domain.metadata.uid)
 
     def references(self, namespace: str) -> References:
         found = self.get(NAMESPACES, namespace)
@@ -212,9 +217,14 @@ class Cache:
             self._models[key] = parse(obj)
         return self._models[key]
 
-    def found_on(self, uid: str) -> str | None:
-        """The host that runs a domain of this uid without being bound to it."""
-        return min(self._orphans.get(uid, ()), default=None)
+    def found_on(self, domain: XenDomain) -> str | None:
+        """The host that runs a domain of this object, of its name or of its UUID, which no object holds there."""
+        words = (domain.metadata.uid, domain.key, domain_uuid(domain))
+        return min((host for word in words for host in self._orphans.get(word, ())), default=None)
+
+    def runs_orphan(self, key: str) -> bool:
+        """Whether a host runs a domain of this name without being bound to it, of whichever object."""
+        return bool(self._orphans.get(key))
 
     def start_requested(self, key: str) -> bool:
         """Whether a XenAction Start of the domain runs."""
@@ -227,6 +237,10 @@ class Cache:
     def is_lost(self, node: str) -> bool:
         """Whether the node was last seen not ready and its agent silent."""
         return node in self._lost
+
+    def lost(self) -> frozenset[str]:
+        """Every node that was."""
+        return frozenset(self._lost)
 
     def set_lost(self, node: str, lost: bool) -> None:
         (self._lost.add if lost else self._lost.discard)(node)
@@ -257,14 +271,15 @@ def _mounted(pod: Object) -> set[str]:
     return {f"{pod['metadata']['namespace']}/{name}" for name in claimed(pod)}
 
 
-def _owners(pod: Object) -> list[Object]:
-    """The XenDomains, as the pod says, that it is an anchor of."""
-    owners = pod["metadata"].get("ownerReferences") or ()
-    return [owner for owner in owners if owner.get("controller") and owner.get("kind") == XenDomain.info.kind]
+def _has_finalizer(pod: Object) -> bool:
+    """Ours, which nobody but the controller can put on a pod."""
+    return ANCHOR_FINALIZER in (pod["metadata"].get("finalizers") or ())
 
 
 def _orphaned(host: Object) -> set[str]:
-    return {o["uid"] for o in host.get("status", {}).get("orphaned") or () if o.get("uid")}
+    """Each orphan by its object's uid, by its UUID and by its name."""
+    orphans = host.get("status", {}).get("orphaned") or ()
+    return {word for o in orphans for word in (o.get("uid"), o.get("uuid"), f"{o.get('namespace')}/{o.get('name')}") if word}
 
 
 def _started(action: Object) -> set[str]:

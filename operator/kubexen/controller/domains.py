@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence, Set
@@ -9,14 +10,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from kubexen.api.base import InvalidObject
-from kubexen.api.conditions import Reason
+from kubexen.api.conditions import ConditionType, Reason, find
 from kubexen.api.domainstatus import CONTROLLER_FIELDS, ClaimStatus, XenDomainStatus
 from kubexen.api.fields import rfc3339
 from kubexen.api.names import ANCHOR_FINALIZER, ANCHOR_READINESS_GATE, CONTROLLER_MANAGER, DOMAIN_FINALIZER
 from kubexen.api.xendomain import XenDomain
 from kubexen.controller import volumes
 from kubexen.controller.cache import Cache
-from kubexen.controller.nodes import largest, node_state
+from kubexen.controller.nodes import barred, heard_of, largest, node_state
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from kubexen.kube.events import EventRecorder
@@ -26,9 +27,9 @@ from kubexen.plan import placement
 from kubexen.plan.addresses import assign
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.order import comes_first
-from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, SetGate, World
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import domain_uuid, resolve
+from kubexen.plan.world import CreateAnchor, DropFinalizer, EndAnchor, Plan, SetGate, Step, World
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,9 @@ ORPHAN_TOLD_WITHIN = 15.0
 class DomainReconciler:
     """Handles one key at a time; `reconcile` is called by the queue's workers."""
 
-    def __init__(self, api: Api, cache: Cache, events: EventRecorder, *, image: str) -> None:
-        self._api, self._cache, self._events, self._image = api, cache, events, image
+    def __init__(self, api: Api, cache: Cache, events: EventRecorder, *, image: str, namespace: str) -> None:
+        """`image`: of anchors. `namespace`: the one where agents keep their Leases."""
+        self._api, self._cache, self._events, self._image, self._namespace = api, cache, events, image, namespace
         self._refused: dict[str, str] = {}
         self._created: dict[str, tuple[float, int]] = {}  # when an anchor was last made, and how many in a row
         self._gone: dict[str, float] = {}  # since when anchors stand whose domain has no object
@@ -83,6 +85,7 @@ class DomainReconciler:
                                    event.reason, event.message)
             waits = [plan.requeue_after, *[await self._execute(domain, step) for step in plan.steps]]
             await self._end_strangers(domain)
+            waits.append(await self._abandoned(key))
         except (Conflict, NotFound):
             await self._refresh(domain)
             return 0.05
@@ -112,12 +115,13 @@ class DomainReconciler:
             only_node=only_node,
             namespace_deleting=bool(namespace.get("metadata", {}).get("deletionTimestamp")),
             start_requested=self._cache.start_requested(domain.key),
-            found_on=self._cache.found_on(domain.metadata.uid),
+            found_on=self._cache.found_on(domain),
             anchor_refused=self._refused.get(domain.key, ""),
             largest=largest(self._cache) if any(anchor.unschedulable for anchor in anchors) else None,
             claims=held,
             places=found.places,
             mounting=mounting,
+            barred=barred(self._cache),
         )
 
     def _check_uuid(self, domain: XenDomain) -> None:
@@ -139,7 +143,7 @@ class DomainReconciler:
 
     # --- doing
 
-    async def _write(self, domain: XenDomain, plan: placement.Plan) -> None:
+    async def _write(self, domain: XenDomain, plan: Plan) -> None:
         assert plan.status is not None
         body: Object = {
             "metadata": {"resourceVersion": domain.metadata.resource_version},
@@ -151,7 +155,7 @@ class DomainReconciler:
         )
         self._cache.put(XENDOMAINS, answer)
 
-    async def _execute(self, domain: XenDomain, step: placement.Step) -> float | None:
+    async def _execute(self, domain: XenDomain, step: Step) -> float | None:
         match step:
             case CreateAnchor():
                 return await self._create(domain, step)
@@ -222,17 +226,26 @@ class DomainReconciler:
             self._gone.pop(key, None)
             return None
         namespace, _, name = key.partition("/")
-        try:
+        known = self._cache.domain(key)
+        with contextlib.suppress(NotFound):
             self._cache.put(XENDOMAINS, await self._api.get(XENDOMAINS, name, namespace))
+        if self._cache.domain(key) is not known:
             return 0.0
-        except NotFound:
-            pass
-        # The agent tells of an orphan within a few seconds; before that, its silence means nothing.
         since = time.monotonic() - self._gone.setdefault(key, time.monotonic())
-        for anchor, uid in anchors:
-            if since > ORPHAN_TOLD_WITHIN and not self._cache.found_on(uid) and not self._cache.is_lost(anchor.node):
+        for anchor in anchors:
+            if since > ORPHAN_TOLD_WITHIN and not self._cache.runs_orphan(key) and await self._vouched_for(anchor.node):
                 await self._end(namespace, anchor.name, anchor.uid)
         return ORPHAN_TOLD_WITHIN
+
+    async def _vouched_for(self, node: str) -> bool:
+        """Whether the node's agent would have told of an orphan by now: it lives, for long enough, and so does its
+        hypervisor. Its silence means nothing."""
+        if not node or node_state(self._cache, node).fenced:
+            return True
+        host = self._cache.host(node)
+        ready = find(host.status.conditions, ConditionType.READY) if host else None
+        age = await heard_of(self._api, self._namespace, node)
+        return ready is not None and ready.is_true and age is not None and age > ORPHAN_TOLD_WITHIN
 
     async def _gate(self, domain: XenDomain, step: SetGate) -> None:
         status = "True" if step.ready else "False"
@@ -261,9 +274,18 @@ class DomainReconciler:
             disk = self._cache.get(XENDISKS, key)
             if disk is None or namespace != domain.metadata.namespace or name in kept:
                 continue
+            await self._check_unbound(domain)
             patch = {"metadata": {"resourceVersion": disk["metadata"]["resourceVersion"]}, "status": {"usedBy": None}}
             answer = await self._api.merge(XENDISKS, name, patch, namespace, subresource="status")
             self._cache.put(XENDISKS, answer)
+
+    async def _check_unbound(self, domain: XenDomain) -> None:
+        """That our picture of the domain is no older one. What follows must carry a version of what was read before: an agent's
+        claim under a new anchor is a write. Raises Conflict."""
+        document = await self._api.get(XENDOMAINS, domain.metadata.name, domain.metadata.namespace)
+        status = document.get("status", {})
+        if document["metadata"]["uid"] != domain.metadata.uid or status.get("nodeName"):
+            raise Conflict(message=f"{domain.key} was bound meanwhile")
 
     async def _hand_over_disks(self, domain: XenDomain, node: str | None) -> None:
         """Give the node the disks of shared pools that the domain is to use there. An agent takes a disk only from no node or
@@ -302,16 +324,16 @@ class DomainReconciler:
             await self._api.merge(XENDOMAINS, name, patch, namespace)
             return None
         ready: Object = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
-        told = f"{error.field}: {error.message}"
-        if ready.get("reason") == Reason.INVALID_SPEC and ready.get("message") == told:
+        told, generation = f"{error.field}: {error.message}", metadata["generation"]
+        if [ready.get(key) for key in ("reason", "message", "observedGeneration")] == [Reason.INVALID_SPEC, told, generation]:
             return None
         condition = {"status": "False", "reason": str(Reason.INVALID_SPEC), "message": told,
-                     "lastTransitionTime": rfc3339(datetime.now(UTC))}
+                     "observedGeneration": generation, "lastTransitionTime": rfc3339(datetime.now(UTC))}
         kept = {XenDomainStatus.model_fields[name].alias for name in CONTROLLER_FIELDS} - {"observedGeneration", "replicas"}
         own = {k: v for k, v in status.items() if k in kept}
         conditions = [{"type": "Ready", **condition}, {"type": "Stalled", **condition, "status": "True"}]
         body: Object = {"metadata": {"resourceVersion": metadata["resourceVersion"]},
-                        "status": {**own, "replicas": 0, "conditions": conditions}}
+                        "status": {**own, "observedGeneration": generation, "replicas": 0, "conditions": conditions}}
         answer = await self._api.apply(XENDOMAINS, name, body, namespace, manager=CONTROLLER_MANAGER, subresource="status")
         self._cache.put(XENDOMAINS, answer)
         return None

@@ -5,6 +5,8 @@ The only module that knows Kopf. Handlers are `on.event` only: they write nothin
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,10 +63,20 @@ def _login(watches: Watches) -> Callable[..., Any]:
     """Kopf logs in anew whenever the API server refuses its credentials: a pod's token is another one after an hour."""
 
     async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
-        found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        found = _service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
         return watches.connection(found) if found is not None else None
 
     return login
+
+
+def _service_account(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """Of a pod: as Kopf has it, but by the address that every pod is given. Kopf's name for it needs the cluster's DNS, and a
+    controller that cannot be without that would end when it fails."""
+    found = kopf.login_with_service_account(**kwargs)
+    host, port = (os.environ.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
+    if found is None or not host:
+        return found
+    return dataclasses.replace(found, server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
 
 
 class NoDiff(kopf.DiffBaseStorage):

@@ -108,7 +108,7 @@ async def lead(api: Api, arguments: argparse.Namespace, watches: Watches, proces
     await relist(api, cache)
     cache.subscribe(routes.changed)
     routes.everything()
-    domains = DomainReconciler(api, cache, events, image=arguments.anchor_image)
+    domains = DomainReconciler(api, cache, events, image=arguments.anchor_image, namespace=arguments.agent_namespace)
     nodes = NodeReconciler(api, cache, namespace=arguments.agent_namespace, vcpus_per_cpu=arguments.vcpus_per_cpu,
                            on_domain=queues.domains.add)
     actions = ActionReconciler(api, cache, on_domain=queues.domains.add)

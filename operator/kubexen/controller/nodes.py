@@ -12,11 +12,12 @@ from kubexen.api.quantity import Quantity
 from kubexen.controller.cache import Cache
 from kubexen.kube.client import Api
 from kubexen.kube.errors import NotFound
+from kubexen.kube.kinds import XENHOSTS
 from kubexen.kube.resources import LEASES, NODES
 from kubexen.plan.capacity import Held, capacity
-from kubexen.plan.placement import NodeState
 from kubexen.plan.resolve import request, reservation
 from kubexen.plan.unplaced import Largest
+from kubexen.plan.world import NodeState
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ class NodeReconciler:
         if host is not None and node is not None:
             await self._publish(name, node)
         bound = self._cache.domains_on(name)
-        if not bound:
+        if not bound and host is None:
+            self._cache.set_lost(name, False)
             return None
         ready = node is not None and _ready(node)  # a deleted Node says nothing of its host
         lost = not ready and await self._lease_expired(name)
@@ -67,13 +69,21 @@ class NodeReconciler:
             self._cache.put(NODES, await self._api.merge(NODES, name, patch, subresource="status"))
 
     async def _lease_expired(self, name: str) -> bool:
-        try:
-            lease = await self._api.get(LEASES, name, self._namespace)
-        except NotFound:
-            return True
-        renewed = datetime.fromisoformat(lease["spec"].get("renewTime") or "1970-01-01T00:00:00Z")
-        age = (datetime.now(UTC) - renewed).total_seconds()
-        return age > float(lease["spec"].get("leaseDurationSeconds") or 15) + CLOCK_SKEW
+        return await heard_of(self._api, self._namespace, name) is None
+
+
+async def heard_of(api: Api, namespace: str, name: str) -> float | None:
+    """Seconds since the agent of this host was started; None: it is silent. `namespace`: the one where agents keep their Leases."""
+    try:
+        spec = (await api.get(LEASES, name, namespace))["spec"]
+    except NotFound:
+        return None
+    silent = _seconds_since(spec.get("renewTime")) > float(spec.get("leaseDurationSeconds") or 15) + CLOCK_SKEW
+    return None if silent else _seconds_since(spec.get("acquireTime"))
+
+
+def _seconds_since(time: str | None) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(time or "1970-01-01T00:00:00Z")).total_seconds()
 
 
 def _amounts(resources: Mapping[str, str]) -> dict[str, int | None]:
@@ -99,6 +109,13 @@ def node_state(cache: Cache, name: str) -> NodeState:
         fenced=(host is not None and host.fenced)
         or (cache.is_lost(name) and any(t["key"] == OUT_OF_SERVICE for t in spec.get("taints") or ())),
     )
+
+
+def barred(cache: Cache) -> frozenset[str]:
+    """The Xen hosts that are lost or fenced: none may be given a domain."""
+    fenced = (name for name, host in cache.all(XENHOSTS).items()
+              if (boot := host.get("spec", {}).get("fencedBootID")) and boot == host.get("status", {}).get("bootID"))
+    return frozenset([*cache.lost(), *fenced])
 
 
 def largest(cache: Cache) -> Largest:

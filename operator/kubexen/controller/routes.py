@@ -30,7 +30,7 @@ class Routes:
 
     def everything(self) -> None:
         """At the start: look at each object once."""
-        for res in (XENSTORAGEPOOLS, XENNETWORKS, NODES, XENDISKS, XENACTIONS, XENMIGRATIONS, XENDOMAINS):
+        for res in (XENSTORAGEPOOLS, XENNETWORKS, NODES, XENDISKS, XENACTIONS, XENMIGRATIONS, XENDOMAINS, PODS):
             for key, obj in list(self._cache.all(res).items()):
                 self.changed(res, key, None, obj)
 
@@ -51,6 +51,7 @@ class Routes:
             self._queues.nodes.add(key)
             if _fence(old) != _fence(new):
                 self._domains(self._cache.domains_on(key))
+            self._domains(_orphans(old) ^ _orphans(new))
         elif res is XENACTIONS:
             self._queues.actions.add(key)
         elif res is XENMIGRATIONS:
@@ -151,7 +152,11 @@ def _scheduling(node: Object | None) -> object:
 
 def _fence(host: Object | None) -> object:
     spec, status = (host or {}).get("spec", {}), (host or {}).get("status", {})
-    return (spec.get("fencedBootID"), status.get("bootID"), [o.get("uid") for o in status.get("orphaned") or ()])
+    return (spec.get("fencedBootID"), status.get("bootID"))
+
+
+def _orphans(host: Object | None) -> set[str]:
+    return {f"{o.get('namespace')}/{o.get('name')}" for o in (host or {}).get("status", {}).get("orphaned") or ()}
 
 
 def _namespace(namespace: Object | None) -> object:

@@ -134,13 +134,17 @@ class DomainConfig:
     note: str = ""  # the caller's text, kept with the domain and given back in DomainState
 
 
+NOT_IN_XEN = -1
+"""The domid of a domain that its host has ended and is about to start again (a guest's reboot), or is about to start."""
+
+
 @dataclass(frozen=True)
 class DomainState:
     """A domain as it is on the host now."""
 
     uuid: str
     name: str
-    domid: int
+    domid: int  # or NOT_IN_XEN, with the flag `d`
     flags: Flags
     memory_kib: int  # what it has now
     max_memory_kib: int

@@ -6,6 +6,8 @@ container does nothing. An anchor ends only when its domain has left (docs/conce
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +20,7 @@ from kubexen.api.names import (
     API_VERSION,
     DOMAIN_LABEL,
     MEMORY_RESOURCE,
+    PLACEMENT_ANNOTATION,
     SCHEDULER_NAME,
     VCPUS_RESOURCE,
 )
@@ -30,9 +33,17 @@ from kubexen.plan.resolve import Request, request, reservation
 GRACE_SECONDS = 365 * 24 * 3600
 """An anchor's grace period: the domain decides when it ends, not the kubelet's clock."""
 
+MOST_CPU = "200m"
+"""An anchor's limit, which only its start needs: what the runtime does in its cgroup takes 60 ms of a CPU, thus 6 s with 1 % of one
+(a limit of 10m or less) and 0.4 s with this."""
+
 IMAGE = "registry.k8s.io/pause:3.10"
 
 LIVE = ("Pending", "Running")
+
+PLACEMENT_FIELDS = (
+    "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "priorityClassName", "schedulerName",
+)
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -53,6 +64,7 @@ class Anchor:
     disruption: str = ""  # why its end was asked for, as in EvictionByEvictionAPI
     request: Request | None = None
     mounts: frozenset[str] = frozenset()  # its claims and Secrets, as `mounts` names them
+    placement: str = ""  # where it may be, as `placement` tells of a spec
 
     @property
     def live(self) -> bool:
@@ -91,7 +103,14 @@ def observe(pod: dict[str, Any]) -> Anchor:
         disruption=conditions.get("DisruptionTarget", {}).get("reason", ""),
         request=_request(spec),
         mounts=mounts(spec.get("volumes") or ()),
+        placement=(metadata.get("annotations") or {}).get(PLACEMENT_ANNOTATION, ""),
     )
+
+
+def placement(domain: XenDomain) -> str:
+    """A digest of all that a spec says of where the domain may be: an anchor that was made for another one is of no use."""
+    spec = domain.spec.to_dict()
+    return hashlib.sha256(json.dumps([spec.get(field) for field in PLACEMENT_FIELDS], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def mounts(volumes: Iterable[dict[str, Any]]) -> frozenset[str]:
@@ -121,12 +140,10 @@ def _request(spec: dict[str, Any]) -> Request | None:
         return None
 
 
-def is_owned(pod: dict[str, Any], uid: str) -> bool:
-    """Whether a pod is owned, as by a controller, by the XenDomain of this uid."""
-    return any(
-        owner.get("uid") == uid and owner.get("controller") and owner.get("kind") == "XenDomain"
-        for owner in pod["metadata"].get("ownerReferences") or ()
-    )
+def owner(pod: dict[str, Any]) -> dict[str, Any]:
+    """The reference to the XenDomain that owns the pod, as a controller does; empty: there is none (any more)."""
+    references = pod["metadata"].get("ownerReferences") or ()
+    return next((r for r in references if r.get("controller") and r.get("kind") == XenDomain.info.kind), {})
 
 
 def manifest(
@@ -148,7 +165,7 @@ def manifest(
     volumes, devices, folders = ([], [], []) if place is not None else _volumes(domain, claims, again=bool(on))
     terms = [{"key": "metadata.name", "operator": "In", "values": [only]}] if only else []
     terms += [{"key": "metadata.name", "operator": "NotIn", "values": [off]}] if off else []
-    amounts = {
+    requests = {
         "cpu": "1m",
         "memory": "16Mi",
         MEMORY_RESOURCE: str(asked.memory_mib),
@@ -157,6 +174,7 @@ def manifest(
     pod: dict[str, Any] = {
         "schedulerName": spec.scheduler_name or SCHEDULER_NAME,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "dnsPolicy": "Default",  # it looks nothing up; the cluster's own brings a warning where there is none
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always",
@@ -176,8 +194,8 @@ def manifest(
                 "name": "anchor",
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
-                # Requests that equal limits: a LimitRange of the namespace would else give it more of dom0.
-                "resources": {"requests": amounts, "limits": amounts},
+                # Both are given: a LimitRange of the namespace would else give it more of dom0.
+                "resources": {"requests": requests, "limits": requests | {"cpu": MOST_CPU}},
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
@@ -204,6 +222,7 @@ def manifest(
             "generateName": f"{domain.metadata.name[:50].rstrip('-.')}-anchor-",
             "namespace": domain.metadata.namespace,
             "labels": {**domain.metadata.labels, DOMAIN_LABEL: domain.metadata.name},
+            "annotations": {PLACEMENT_ANNOTATION: placement(domain)},
             "finalizers": [ANCHOR_FINALIZER],
             "ownerReferences": [
                 {

@@ -33,8 +33,8 @@ class Held:
 
 
 def capacity(host: XenHost | None, held: Iterable[Held], vcpus_per_cpu: int = VCPUS_PER_CPU) -> dict[str, int]:
-    """The two resources for Node.status.capacity; zeros where nothing is known of the host."""
-    if host is None or host.status.memory is None or host.status.cpus is None:
+    """The two resources for Node.status.capacity; zeros where nothing is known of the host, or it was fenced."""
+    if host is None or host.fenced or host.status.memory is None or host.status.cpus is None:
         return {MEMORY_RESOURCE: 0, VCPUS_RESOURCE: 0}
     memory = host.status.memory.for_guests // MIB
     vcpus = host.status.cpus.physical * vcpus_per_cpu

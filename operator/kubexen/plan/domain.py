@@ -6,12 +6,11 @@ back, looks again and asks again. A step that starts or destroys is taken only o
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from kubexen.api.conditions import Condition, ConditionType, Reason, find, set_condition
+from kubexen.api.conditions import Condition, ConditionType, Reason, find
 from kubexen.api.domainstatus import (
     AGENT_FIELDS,
     CpuStatus,
@@ -25,31 +24,24 @@ from kubexen.api.domainstatus import (
 )
 from kubexen.api.quantity import Quantity
 from kubexen.api.xendomain import LifecycleAction, PowerState, XenDomain
-from kubexen.hypervisor.port import BackendState, Devices, DomainState, ShutdownReason
-from kubexen.plan.placement import Event
+from kubexen.hypervisor.port import NOT_IN_XEN, BackendState, Devices, DomainState, ShutdownReason
+from kubexen.plan import restarts
 from kubexen.plan.problem import Problem
+from kubexen.plan.report import Event, Report
 from kubexen.plan.resolve import domain_uuid, reservation
+from kubexen.plan.started import changed_fields
 
 CONDITIONS = (ConditionType.DOMAIN_READY, ConditionType.RESTART_REQUIRED)
 """The conditions of a XenDomain that are the agent's."""
 
-FIRST_BACKOFF = 10.0
-LONGEST_BACKOFF = 300.0
-FORGET_AFTER = 600.0
-"""Seconds from one crash to the next after which earlier ones count no more. The backoff doubles up to the longest."""
-
 ASK_AGAIN = 10.0
 """Seconds after which a guest that was asked to shut down is asked again (it may have been booting)."""
 
+LOOK_AGAIN = 5.0
+"""Seconds until a domain that only a person can end is looked at again."""
+
 REBOOT_PATIENCE = 30.0
 """Seconds that the host has to carry out a guest's reboot before the agent does."""
-
-LIVE_FIELDS = frozenset({
-    "powerState", "replicas", "uuid", "shutdownGracePeriodSeconds", "onPoweroff", "onCrash", "evictionStrategy",
-    "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "priorityClassName", "schedulerName",
-})
-"""Fields of a spec that need no restart: they are carried out live, or are about where it is placed."""
-
 
 @dataclass(frozen=True)
 class Start:
@@ -105,6 +97,7 @@ class Observed:
     devices: Devices = NO_DEVICES
     ended_at: datetime | None = None  # since when it has the flag `s`
     asked_at: datetime | None = None  # when it was last asked to shut down
+    unclaimed: int | None = None  # the domid of a domain of its uuid and name of which libvirt does not know whose it is
 
 
 @dataclass(frozen=True)
@@ -143,37 +136,6 @@ def what_follows(domain: XenDomain, reason: str) -> LifecycleAction:
     return by_reason.get(reason, spec.on_crash)
 
 
-def note(domain: XenDomain) -> str:
-    """What is kept with a running domain: the spec it was started with, without what changes live."""
-    return json.dumps(_started_with(domain), sort_keys=True, separators=(",", ":"))
-
-
-def _started_with(domain: XenDomain) -> dict[str, Any]:
-    spec = {key: value for key, value in domain.spec.to_dict().items() if key not in LIVE_FIELDS}
-    spec["memory"] = {"max": str(domain.spec.memory.maximum)}
-    spec["onReboot"] = str(domain.spec.on_reboot)
-    return spec
-
-
-def changed_fields(before: str, domain: XenDomain) -> list[str]:
-    """Names of the fields, as in `spec.cpu.count`, that differ from those the domain was started with."""
-    try:
-        old = json.loads(before) if before else None
-    except ValueError:
-        old = None
-    return list(_differences(old, _started_with(domain), "spec")) if isinstance(old, dict) else []
-
-
-def _differences(old: Any, new: Any, path: str) -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            name
-            for key in sorted({*old, *new})
-            for name in _differences(old.get(key), new.get(key), f"{path}.{key}")
-        ]
-    return [] if old == new else [path]
-
-
 def _has_ended(state: DomainState) -> bool:
     return state.flags.shutdown or state.flags.crashed  # libxc shows a crash as `c` alone
 
@@ -191,6 +153,7 @@ class _Pass:
         self.status = domain.status
         self.next = domain.status.model_copy()  # its fields are replaced, never changed in place
         self.next.uuid = domain_uuid(domain)
+        self.say = Report(self.next, domain.metadata.generation, now)
         self.step: Step | None = None
         self.events: list[Event] = []
         self.requeue: float | None = None
@@ -208,13 +171,23 @@ class _Pass:
         elif self.state is None:
             self._absent()
         elif self.state.flags.dying:
-            self._ready(False, Reason.STOPPING, "Xen is taking the domain apart.")
+            self._ready(False, Reason.STOPPING, "Xen is taking the domain apart." if self.state.domid != NOT_IN_XEN
+                        else "Its host has ended it, and is about to start it.")
             self.requeue = 0.5
         elif _has_ended(self.state):
             self._ended(self.state)
         else:
             self._alive(self.state)
+        if self.seen.unclaimed is not None and self.next.released != self.status.released:
+            self._keep(self.seen.unclaimed)
         return Plan(self.next, self.step, tuple(self.events), self.requeue)
+
+    def _keep(self, domid: int) -> None:
+        """It looks as if it had left, and runs on past libvirt: who gave it up would let it be started a second time."""
+        self.next = self.say.status = self.status.model_copy()
+        self._ready(False, Reason.STOPPING, f"libvirt on {self.host.node} has lost it, but it is there as domain {domid}. "
+                    f"End it with `xl destroy {domid}` on its host; until then nothing is done with it.")
+        self.requeue = LOOK_AGAIN
 
     def _show(self) -> None:
         """What the hypervisor tells, as it is."""
@@ -223,7 +196,7 @@ class _Pass:
             status.domid = status.state = status.cpu = status.memory = None
             status.flags, status.disks, status.interfaces = [], [], []
             return
-        status.domid = state.domid
+        status.domid = None if state.domid == NOT_IN_XEN else state.domid
         status.boot_id = self.host.boot_id
         status.state = str(state.flags)
         status.flags = state.flags.names()
@@ -267,7 +240,7 @@ class _Pass:
         self.next.stopping = None
         self.next.boot_id = None
         self.next.restarts = None
-        self._drop(ConditionType.RESTART_REQUIRED)
+        self.say.drop(ConditionType.RESTART_REQUIRED)
 
     def _shut_down(self, state: DomainState) -> None:
         if self.next.stopping is None:
@@ -325,10 +298,10 @@ class _Pass:
             self._ready(False, Reason.RELEASED,
                         "Its maximum of memory or of vCPUs, or its claims or Secrets have changed: it is placed anew.")
             return
-        wait = self._backoff()
-        if wait > 0:
-            self._ready(False, Reason.CRASH_LOOP, f"It ended {self._restarts().count} times in a row; "
-                        f"the next start waits {self._delay():.0f} s.")
+        row = self.next.restarts or Restarts()
+        if (wait := restarts.wait(row, self.now)) > 0:
+            self._ready(False, Reason.CRASH_LOOP, f"It ended {row.count} times in a row; "
+                        f"the next start waits {restarts.delay(row):.0f} s.")
             self.requeue = wait
             return
         if self.problem is not None:
@@ -337,19 +310,6 @@ class _Pass:
         else:
             self._ready(False, Reason.STARTING, f"Starting on {self.host.node}.")
         self.step = Start()
-
-    def _restarts(self) -> Restarts:
-        return self.next.restarts or Restarts()
-
-    def _delay(self) -> float:
-        count = self._restarts().count
-        doublings = min(count - 2, 16)  # a loop that goes on for days must not overflow a float
-        return 0.0 if count < 2 else min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**doublings)
-
-    def _backoff(self) -> float:
-        """Seconds until the next start; the first restart is at once."""
-        last = self._restarts().last
-        return 0.0 if last is None else self._delay() - (self.now - last).total_seconds()
 
     # --- it is here and has ended
 
@@ -373,7 +333,7 @@ class _Pass:
                         "powerState Halted and back to Running.")
         elif told is None:
             if action is LifecycleAction.RESTART and reason is not ShutdownReason.REBOOT:
-                self._count()
+                self.next.restarts = restarts.one_more(self.next.restarts or Restarts(), self.now)
             self._ready(False, Reason.RESTARTING if action is LifecycleAction.RESTART else _how(reason), f"{why}.")
             self.requeue = 0.0
         elif action is LifecycleAction.RESTART:
@@ -402,12 +362,6 @@ class _Pass:
         self.step = Destroy(state.uuid, state.domid)
         self.events.append(Event("Restarting", f"{why}; starting it again", warning=warning))
         self._ready(False, Reason.RESTARTING, f"{why}; starting it again.")
-
-    def _count(self) -> None:
-        """One more restart in a row."""
-        restarts = self._restarts()
-        fresh = restarts.last is None or (self.now - restarts.last).total_seconds() > FORGET_AFTER
-        self.next.restarts = Restarts(count=1 if fresh else restarts.count + 1, last=self.now.replace(microsecond=0))
 
     def _action(self, reason: str) -> LifecycleAction:
         return what_follows(self.domain, reason)
@@ -446,10 +400,10 @@ class _Pass:
     def _restart_required(self, state: DomainState) -> None:
         fields = changed_fields(state.note, self.domain)
         if fields:
-            self._set(ConditionType.RESTART_REQUIRED, True, "SpecChanged",
+            self.say.set(ConditionType.RESTART_REQUIRED, True, "SpecChanged",
                       f"Waits for the next start: {', '.join(fields)}.")
         else:
-            self._drop(ConditionType.RESTART_REQUIRED)
+            self.say.drop(ConditionType.RESTART_REQUIRED)
 
     def _up(self, state: DomainState) -> None:
         broken = [d.key for d in (*self.seen.devices.disks, *self.seen.devices.interfaces)
@@ -465,15 +419,7 @@ class _Pass:
             self._ready(True, Reason.RUNNING, f"Running on {self.host.node}.")
 
     def _ready(self, status: bool, reason: str, message: str) -> None:
-        self._set(ConditionType.DOMAIN_READY, status, reason, message)
-
-    def _set(self, type_: ConditionType, status: bool, reason: str, message: str) -> None:
-        self.next.conditions = set_condition(
-            self.next.conditions, type_, status, reason, message, self.domain.metadata.generation, self.now
-        )
-
-    def _drop(self, type_: ConditionType) -> None:
-        self.next.conditions = [c for c in self.next.conditions if c.type != type_]
+        self.say.set(ConditionType.DOMAIN_READY, status, reason, message)
 
 
 def owned(status: XenDomainStatus) -> dict[str, Any]:

@@ -11,21 +11,21 @@ remembered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from kubexen.api.conditions import Condition, ConditionType, Reason, find, set_condition
-from kubexen.api.domainstatus import CONTROLLER_FIELDS, ClaimStatus, Move, MovePhase, XenDomainStatus
+from kubexen.api.conditions import Condition, ConditionType, Reason, find
+from kubexen.api.domainstatus import CONTROLLER_FIELDS, Move, MovePhase, XenDomainStatus
 from kubexen.api.names import DOMAIN_FINALIZER, DOMAIN_LABEL
 from kubexen.api.xendomain import EvictionStrategy, PowerState, XenDomain
 from kubexen.plan import anchor as anchors_
 from kubexen.plan import claims as claims_
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.problem import Problem
+from kubexen.plan.report import ORDERLY, Event, PlacementReport, how
 from kubexen.plan.resolve import request, reservation
-from kubexen.plan.unplaced import Largest, explain
+from kubexen.plan.unplaced import explain
+from kubexen.plan.world import CreateAnchor, DropFinalizer, EndAnchor, Plan, SetGate, Step, World
 
 CONDITIONS = (
     ConditionType.READY,
@@ -45,90 +45,10 @@ MOUNTING_AGAIN = 5.0
 ON_ITS_WAY = frozenset({Reason.DISK_NOT_FOUND, Reason.POOL_NOT_FOUND, Reason.NETWORK_NOT_FOUND})
 """What a new domain names may have been applied together with it, and be seen a moment later."""
 
-POWERED_OFF = "poweroff"
-
-ORDERLY = (POWERED_OFF, "reboot")
-"""Ends that a guest chose: to stay off after one of them is as the spec asks."""
-
 LONGEST_CAUSE = 1024
 
-
-@dataclass(frozen=True)
-class CreateAnchor:
-    manifest: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class EndAnchor:
-    """Take the finalizer off, and delete the pod if nobody did. Only where no domain depends on it."""
-
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True)
-class SetGate:
-    """Write the anchor's readiness gate."""
-
-    name: str
-    uid: str
-    ready: bool
-
-
-@dataclass(frozen=True)
-class DropFinalizer:
-    """Let the XenDomain go."""
-
-
-Step = CreateAnchor | EndAnchor | SetGate | DropFinalizer
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a person should hear about the domain."""
-
-    reason: str
-    message: str
-    warning: bool = False
-
-
-@dataclass(frozen=True)
-class NodeState:
-    """What the controller knows of a node."""
-
-    exists: bool = True
-    cordoned: bool = False
-    lost: bool = False  # not ready, and its agent's Lease has expired
-    boot_id: str | None = None  # of its dom0, as its agent told last
-    fenced: bool = False  # the out-of-service taint, or a person's word on the XenHost
-
-
-@dataclass(frozen=True)
-class World:
-    """All that a decision needs besides the domain and its anchors."""
-
-    problem: Problem | None = None  # what keeps it from starting
-    mac_addresses: Mapping[str, str] = field(default_factory=dict)
-    node: NodeState = NodeState()  # the node it is bound to
-    only_node: str | None = None  # the only node that can run it
-    namespace_deleting: bool = False
-    start_requested: bool = False  # a XenAction Start waits
-    found_on: str | None = None  # a host that runs a domain of this uid although it is not bound there
-    anchor_refused: str = ""  # why the API server refused the last anchor (quota, admission)
-    largest: Largest | None = None  # what the largest node offers; needed where an anchor finds no node
-    claims: tuple[ClaimStatus, ...] = ()  # those that the spec names, as they are now
-    places: tuple[Mapping[str, Any], ...] = ()  # terms of a node selector: where their volumes can be; none: anywhere
-    mounting: str = ""  # what its kubelet says of an anchor that is placed and does not run
-
-
-@dataclass(frozen=True)
-class Plan:
-    """`status` is the whole of what the controller owns; None: leave it as it is."""
-
-    status: XenDomainStatus | None
-    steps: tuple[Step, ...] = ()
-    events: tuple[Event, ...] = ()
-    requeue_after: float | None = None
+CORDONED = "cordon: "
+"""How the cause of a move begins that an uncordon takes back."""
 
 
 def plan(domain: XenDomain, anchors: Sequence[Anchor], world: World, now: datetime) -> Plan:
@@ -149,7 +69,7 @@ class _Pass:
         self.domain, self.anchors, self.world, self.now = domain, anchors, world, now
         self.status = domain.status
         self.next = domain.status.model_copy()  # its fields are replaced, never changed in place
-        self.generation = domain.metadata.generation  # what is acted upon: on a node, what its agent has seen
+        self.say = PlacementReport(self.next, domain.metadata.generation, now)
         self.next.selector = f"{DOMAIN_LABEL}={domain.metadata.name}"
         self.steps: list[Step] = []
         self.events: list[Event] = []
@@ -164,7 +84,7 @@ class _Pass:
             self._bound()
         else:
             self._unbound()
-        self.next.observed_generation = self.generation
+        self.next.observed_generation = self.say.generation
         if self.domain.deleting and not self.next.node_name and not self.anchors:
             return Plan(None, (DropFinalizer(),) if DOMAIN_FINALIZER in self.domain.metadata.finalizers else ())
         changed = owned(self.next) != owned(self.status) and not self.quiet
@@ -178,34 +98,35 @@ class _Pass:
         self.next.claims = [c for c in self.status.claims if c.name in claims_.named(self.domain)]
         if not self.up:
             self._end(self.anchors)
-            self._settled()
+            self.say.settled(leaving=self.domain.deleting or self.world.namespace_deleting)
             return
         if self.world.found_on:
             self._end(self.anchors)
-            self._not_ready(
+            self.say.not_ready(
                 Reason.FOUND_ELSEWHERE,
-                f"Host {self.world.found_on} runs a domain of this object although it is not bound there; "
-                "it is not started a second time. Look there with `xl list`, and destroy that one if it is not wanted.",
+                f"Host {self.world.found_on} runs a domain of this object, or of one of this name or UUID before it, that is "
+                "bound to no node; it is not started a second time. Look there with `xl list`, and destroy that one if it is "
+                "not wanted.",
                 stalled=True,
             )
             return
         if self.world.problem:
             self._end(self.anchors)
             problem = self.world.problem
-            self._not_ready(problem.reason, problem.message, stalled=problem.stalled)
+            self.say.not_ready(problem.reason, problem.message, stalled=problem.stalled)
             self.requeue = problem.retry_after
             if problem.reason in ON_ITS_WAY and (left := PATIENCE - self._age()) > 0:
                 self.quiet = self.next.off == self.status.off
                 self.requeue = left
             return
-        live = [a for a in self.anchors if a.live and self._fits(a)]
+        live = [a for a in self.anchors if a.live and self._fits(a) and a.node not in self.world.barred]
         chosen = next((a for a in live if a.running), live[0] if live else None)
         self._end(a for a in self.anchors if a is not chosen)
         if chosen is None and self.anchors and (one := claims_.exclusive(self.world.claims)):
             # The next anchor would wait for the claim, and hold its place meanwhile.
             message = f"Claim {one[0]!r} can be on one node only: the anchor {self.anchors[0].name} has to be gone first."
-            self._set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_DISK, message)
-            self._not_ready(Reason.WAITING_FOR_DISK, message)
+            self.say.set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_DISK, message)
+            self.say.not_ready(Reason.WAITING_FOR_DISK, message)
         elif chosen is None:
             self._create(only=self.world.only_node or "")
             self._tell_of_failed()
@@ -221,9 +142,9 @@ class _Pass:
         self.next.move = None
         self.next.mac_addresses = dict(self.world.mac_addresses)
         self.next.claims = list(self.world.claims)
-        self._set(ConditionType.SCHEDULED, True, Reason.SCHEDULED, f"The anchor {anchor.name} runs on {anchor.node}.")
-        self._not_ready(Reason.STARTING, f"Starting on {anchor.node}.")
-        self._no_live_migration()  # said with the binding, so that it costs no write of its own
+        self.say.set(ConditionType.SCHEDULED, True, Reason.SCHEDULED, f"The anchor {anchor.name} runs on {anchor.node}.")
+        self.say.not_ready(Reason.STARTING, f"Starting on {anchor.node}.")
+        self.say.no_live_migration()  # said with the binding, so that it costs no write of its own
         self.events.append(Event("Scheduled", f"Bound to {anchor.node} by anchor {anchor.name}"))
 
     def _tell_of_failed(self) -> None:
@@ -233,8 +154,8 @@ class _Pass:
             return
         self.quiet = False
         message = f"The anchor {failed.name} ended on {failed.node or 'no node'} before it ran; another one is made."
-        self._set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_NODE, message)
-        self._not_ready(Reason.WAITING_FOR_NODE, message)
+        self.say.set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_NODE, message)
+        self.say.not_ready(Reason.WAITING_FOR_NODE, message)
 
     def _waiting(self, anchor: Anchor) -> None:
         """An anchor that does not run yet: the status says so only when it takes longer."""
@@ -246,28 +167,8 @@ class _Pass:
         if anchor.node:
             self.requeue = MOUNTING_AGAIN
         reason, message = explain(self.domain, anchor, self.world.largest, self.world.mounting)
-        self._set(ConditionType.SCHEDULED, False, reason, message)
-        self._not_ready(reason, message)
-
-    def _settled(self) -> None:
-        """It is off, as it should be."""
-        self._drop(ConditionType.SCHEDULED, ConditionType.MIGRATABLE)
-        off = self.next.off
-        again = "To start it: a XenAction Start, or powerState Halted and back to Running."
-        leaving = self.domain.deleting or self.world.namespace_deleting
-        if off is not None and off.reason not in ORDERLY and not leaving:
-            self._not_ready(
-                Reason.CRASHED, f"The guest ended ({off.reason}) and the spec says destroy. {again}", stalled=True
-            )
-            return
-        self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
-        if leaving:
-            self._set(ConditionType.READY, False, Reason.DELETING, "Being deleted.")
-        elif off is None:
-            self._set(ConditionType.READY, True, Reason.HALTED, "Halted, as the spec asks.")
-        else:
-            ended = "powered itself off" if off.reason == POWERED_OFF else f"ended ({off.reason})"
-            self._set(ConditionType.READY, True, Reason.POWERED_OFF, f"The guest {ended}, as the spec allows. {again}")
+        self.say.set(ConditionType.SCHEDULED, False, reason, message)
+        self.say.not_ready(reason, message)
 
     # --- bound: the node's agent holds the domain until it has given the anchor up
 
@@ -282,14 +183,14 @@ class _Pass:
             return
         if self.world.node.fenced:
             self._move(MovePhase.FENCED, cause="the node was fenced")
-            self._not_ready(Reason.NODE_LOST, f"Node {node} was fenced; the domain is started elsewhere.")
+            self.say.not_ready(Reason.NODE_LOST, f"Node {node} was fenced; the domain is started elsewhere.")
             return
         if not self.up:
             self._let_go(node, others)
             return
         agent = self._agent()
         if agent is not None and agent.observed_generation is not None:
-            self.generation = min(self.generation, agent.observed_generation)
+            self.say.generation = min(self.say.generation, agent.observed_generation)  # what was acted upon
         if phase is MovePhase.RELEASING:
             pass  # the agent is at it, whatever becomes of the anchor meanwhile
         elif current is None or not (current.live or (current.deleting and current.counted)):
@@ -316,9 +217,9 @@ class _Pass:
         if self.up and self.status.move is None and exit_ is not None:
             self.next.off = exit_  # it ended by itself, and stays off
             self.up = False
-            ended = "powered itself off" if exit_.reason == POWERED_OFF else f"ended ({exit_.reason})"
-            self.events.append(Event("DomainEnded", f"The guest {ended}", warning=exit_.reason not in ORDERLY))
-        waiting = next((a for a in others if a.running and self._fits(a) and a.node != self.status.node_name), None)
+            self.events.append(Event("DomainEnded", f"The guest {how(exit_.reason)}", warning=exit_.reason not in ORDERLY))
+        barred = {self.status.node_name, *self.world.barred}
+        waiting = next((a for a in others if a.running and self._fits(a) and a.node not in barred), None)
         if self.up and waiting is not None and self.world.problem is None and not self.world.found_on:
             self._bind(waiting)
         else:
@@ -326,10 +227,10 @@ class _Pass:
             self.next.replicas = 0
             if self.up:
                 message = f"{self.status.node_name} has let it go; a place is looked for."
-                self._set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_NODE, message)
-                self._not_ready(Reason.WAITING_FOR_NODE, message)
+                self.say.set(ConditionType.SCHEDULED, False, Reason.WAITING_FOR_NODE, message)
+                self.say.not_ready(Reason.WAITING_FOR_NODE, message)
             else:
-                self._settled()
+                self.say.settled(leaving=self.domain.deleting or self.world.namespace_deleting)
         kept = waiting if self.up else None
         self._end(a for a in self.anchors if a is not kept)
 
@@ -339,11 +240,11 @@ class _Pass:
         if self.world.namespace_deleting and not self.domain.deleting:
             self._move(MovePhase.RELEASING, cause="the namespace is being deleted")
         if self.world.node.lost:
-            self._lost(node)
+            self.say.lost(node)
             return
-        self._set(ConditionType.READY, False, Reason.STOPPING, f"Shutting down on {node}.")
-        self._set(ConditionType.RECONCILING, True, Reason.STOPPING, f"Shutting down on {node}.")
-        self._drop(ConditionType.STALLED)
+        self.say.set(ConditionType.READY, False, Reason.STOPPING, f"Shutting down on {node}.")
+        self.say.set(ConditionType.RECONCILING, True, Reason.STOPPING, f"Shutting down on {node}.")
+        self.say.drop(ConditionType.STALLED)
 
     def _stay(self, others: Sequence[Anchor]) -> None:
         """Its anchor stands. What is left of a move that was taken back goes."""
@@ -351,18 +252,19 @@ class _Pass:
             self.next.move = None
         if self.next.move is None:
             self._end(others)
-        self._no_live_migration()
+        self.say.no_live_migration()
 
     def _evict(self, current: Anchor, others: Sequence[Anchor], node: str) -> None:
         """Somebody asked for the anchor's end: find another place first, and let go of this one only then."""
         move = self.status.move
         cause = current.disruption or "its anchor was deleted"
         apart = bool(claims_.exclusive(self.world.claims))  # no second anchor can have its claims yet
-        elsewhere = [a for a in others if a.live and self._fits(a, place=apart) and a.node != node]
+        barred = {node, *self.world.barred}
+        elsewhere = [a for a in others if a.live and self._fits(a, place=apart) and a.node not in barred]
         here = next((a for a in others if a.live and a.node == node), None)
         if here is not None:  # taken back, see below: the fresh anchor holds the domain now
             if here.running:
-                self.next.anchor_uid = here.uid
+                self._adopt(here)
                 self.next.move = None
                 self._end(a for a in self.anchors if a is not here)
                 self.events.append(Event("EvictionTakenBack", f"{node} takes pods again: the domain stays"))
@@ -395,7 +297,7 @@ class _Pass:
         before = find(self.status.conditions, ConditionType.MIGRATABLE)
         if before is None or before.reason != Reason.NOWHERE_TO_GO:
             self.events.append(Event("EvictionBlocked", message, warning=True))
-        self._set(ConditionType.MIGRATABLE, False, Reason.NOWHERE_TO_GO, message)
+        self.say.set(ConditionType.MIGRATABLE, False, Reason.NOWHERE_TO_GO, message)
 
     def _anchor_lost(self, current: Anchor | None, others: Sequence[Anchor], node: str) -> None:
         """The pod is gone or ended, the domain is not: make it again where the domain is."""
@@ -409,8 +311,14 @@ class _Pass:
             )
             self._again(node)
         elif here.running:
-            self.next.anchor_uid = here.uid
+            self._adopt(here)
         self.next.move = None
+
+    def _adopt(self, anchor: Anchor) -> None:
+        """A fresh anchor where the domain is. It may mount less than the one before: then the next start is under another."""
+        self.next.anchor_uid = anchor.uid
+        if self.status.reserved is not None:
+            self.next.reserved = self.status.reserved.model_copy(update={"mounts": sorted(anchor.mounts)})
 
     # --- what a user reads
 
@@ -418,63 +326,23 @@ class _Pass:
         """Ready from what the agent says, for a domain that is bound and wanted."""
         self.next.replicas = int(agent is not None and agent.is_true)
         if self.world.node.lost:
-            self._lost(node)
+            self.say.lost(node)
             return
         if agent is None:
-            self._not_ready(Reason.STARTING, f"Starting on {node}.")
+            self.say.not_ready(Reason.STARTING, f"Starting on {node}.")
         else:
-            self._follow(agent)
+            self.say.follow(agent, self.domain.spec.power_state, self.world.problem)
         ready = bool(agent and agent.is_true)
         if current is not None and current.live and (current.ready or False) != ready:
             self.steps.append(SetGate(current.name, current.uid, ready))
 
-    def _follow(self, agent: Condition) -> None:
-        power, problem = self.domain.spec.power_state, self.world.problem
-        wanted = Reason.PAUSED if power is PowerState.PAUSED else Reason.RUNNING
-        if power is PowerState.SUSPENDED and problem is not None:  # not built: it runs on
-            self._not_ready(problem.reason, problem.message, stalled=problem.stalled)
-        elif agent.is_true and agent.reason == wanted:
-            self._set(ConditionType.READY, True, wanted, agent.message)
-            self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
-        elif agent.reason == Reason.POWERED_OFF:  # as its spec asks: kept as it is, or about to be given up
-            self._set(ConditionType.READY, True, Reason.POWERED_OFF, agent.message)
-            self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
-        elif agent.is_true:
-            self._not_ready(Reason.PAUSING if wanted == Reason.PAUSED else Reason.RESUMING, agent.message)
-        else:
-            self._not_ready(agent.reason, agent.message, stalled=agent.reason in STALLING)
-
-    def _lost(self, node: str) -> None:
-        self._drop(ConditionType.RECONCILING, ConditionType.STALLED)
-        self._set(
-            ConditionType.READY, False, Reason.NODE_LOST,
-            f"Node {node} is not heard of. If it is really off, say so with the taint "
-            "node.kubernetes.io/out-of-service on the Node, or spec.fencedBootID on the XenHost: then the domain is "
-            "started elsewhere.",
-        )
-
-    def _not_ready(self, reason: str, message: str, *, stalled: bool = False) -> None:
-        self._set(ConditionType.READY, False, reason, message)
-        if stalled:
-            self._set(ConditionType.STALLED, True, reason, message)
-            self._drop(ConditionType.RECONCILING)
-        else:
-            self._set(ConditionType.RECONCILING, True, reason, message)
-            self._drop(ConditionType.STALLED)
-
-    def _no_live_migration(self) -> None:
-        if one := claims_.exclusive(self.next.claims):
-            self._set(ConditionType.MIGRATABLE, False, Reason.CLAIM_ON_ONE_NODE,
-                      f"Claim {one[0]!r} can be on one node only: it leaves its node by a restart, after the claim is free.")
-            return
-        self._set(ConditionType.MIGRATABLE, False, Reason.NOT_IMPLEMENTED,
-                  "It leaves its node by a restart; live migration is not built yet.")
-
     # --- small hands
 
     def _fits(self, anchor: Anchor, *, place: bool = False) -> bool:
-        """Whether it asks for, and mounts, what a start with the spec as it is now takes; `place`: it need not mount it."""
-        return anchor.request == request(reservation(self.domain)) and (place or anchor.mounts_all(self.domain))
+        """Whether it asks for, and mounts, what a start with the spec as it is now takes, where that may be; `place`: it need
+        not mount it."""
+        fits = anchor.request == request(reservation(self.domain)) and anchor.placement == anchors_.placement(self.domain)
+        return fits and (place or anchor.mounts_all(self.domain))
 
     def _age(self) -> float:
         created = self.domain.metadata.creation_timestamp
@@ -487,9 +355,9 @@ class _Pass:
             if off:
                 self._nowhere(f"no second anchor can be made: {self.world.anchor_refused}")
             else:
-                self._not_ready(reason, f"The anchor pod was refused: {self.world.anchor_refused}", stalled=not quota)
+                self.say.not_ready(reason, f"The anchor pod was refused: {self.world.anchor_refused}", stalled=not quota)
         elif not off:
-            self._not_ready(Reason.WAITING_FOR_NODE, "A place is looked for.")
+            self.say.not_ready(Reason.WAITING_FOR_NODE, "A place is looked for.")
             self.quiet = self.next.off == self.status.off and self.status.node_name is None
         place = None
         if off and claims_.exclusive(self.world.claims):
@@ -509,23 +377,6 @@ class _Pass:
     def _move(self, phase: MovePhase, *, cause: str, target: str | None = None) -> None:
         uid = self.status.move.uid if self.status.move else (self.status.anchor_uid or "")
         self.next.move = Move(uid=uid, phase=phase, cause=cause[:LONGEST_CAUSE], target=target)
-
-    def _set(self, type_: ConditionType, status: bool, reason: str, message: str) -> None:
-        self.next.conditions = set_condition(
-            self.next.conditions, type_, status, reason, message, self.generation, self.now
-        )
-
-    def _drop(self, *types: ConditionType) -> None:
-        self.next.conditions = [c for c in self.next.conditions if c.type not in types]
-
-
-CORDONED = "cordon: "
-"""How the cause of a move begins that an uncordon takes back."""
-
-STALLING = frozenset({
-    Reason.NOT_IMPLEMENTED, Reason.INVALID_SPEC, "InvalidConfig", "Unsupported", Reason.FILE_NOT_FOUND, Reason.CRASHED,
-})
-"""Reasons of the agent's that only a person can mend."""
 
 
 def owned(status: XenDomainStatus) -> dict[str, Any]:

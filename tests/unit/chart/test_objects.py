@@ -22,7 +22,7 @@ from kubexen.plan.capacity import VCPUS_PER_CPU
 from tests.unit.chart.conftest import Find
 
 KEEP = {"helm.sh/resource-policy": "keep"}
-HARMLESS = {"/run/libvirt", "/var/log/libvirt/libxl", "/dev/xen", "/run/xenstored", "/run/kubexen", "/usr", "/srv"}
+MOUNTED = {"/run/libvirt", "/var/log/libvirt/libxl", "/dev/xen", "/run/xenstored", "/usr", "/srv"}
 
 
 def test_the_kinds_are_the_generated_ones_and_stay_at_an_uninstall(documents: list[Document]) -> None:
@@ -67,6 +67,7 @@ def test_two_controllers_of_which_one_may_be_away(documents: list[Document], fin
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert [variable["name"] for variable in container["env"]] == ["POD_ID"], "without it Kopf looks for its user in /etc/passwd"
 
 
 def test_defaults_of_the_programs_and_of_the_chart_are_the_same(documents: list[Document], find: Find) -> None:
@@ -94,14 +95,15 @@ def test_the_programs_know_every_argument(
     assert not [a for a in args if a.partition("=")[0] not in known]
 
 
-def test_agents_run_on_xen_hosts_only_whatever_their_taints_and_reach_no_more_of_them_than_they_need(
+def test_agents_run_on_xen_hosts_only_whatever_their_taints_and_see_them_as_the_host_does(
     documents: list[Document], find: Find
 ) -> None:
     pod = find(documents, "DaemonSet", "kubexen-agent")["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"kubexen.dev/xen": "true"}
     assert pod["tolerations"] == [{"operator": "Exists"}]
-    assert {v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v} == HARMLESS
-    assert not pod.get("hostPID") and not pod.get("hostIPC")
+    assert {v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v} == MOUNTED
+    assert pod["hostPID"] and not pod.get("hostIPC")
+    assert {"--root=/proc/1/root", "--pool-root=/"} <= set(pod["containers"][0]["args"])
     mounts = {m["name"]: m for m in pod["containers"][0]["volumeMounts"]}
     assert mounts["xen"]["readOnly"] and mounts["libxl-log"]["readOnly"]
 

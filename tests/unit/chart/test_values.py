@@ -28,6 +28,7 @@ REFUSED: dict[str, tuple[Document, str]] = {
     "a text for a list": ({"agent": {"poolDirectories": "/srv"}}, "/agent/poolDirectories"),
     "a path that is none": ({"agent": {"poolDirectories": ["srv/images"]}}, "/agent/poolDirectories/0"),
     "a path that goes up": ({"agent": {"poolDirectories": ["/srv/../etc"]}}, "/agent/poolDirectories/0"),
+    "a kubelet's folder that is no path": ({"agent": {"kubeletRoot": "kubelet"}}, "/agent/kubeletRoot"),
     "the whole host": ({"agent": {"poolDirectories": ["/"]}}, "/agent/poolDirectories/0"),
     "a level that is none": ({"logLevel": "loud"}, "/logLevel"),
     "a policy that is none": ({"images": {"kubexen": {"pullPolicy": "Sometimes"}}}, "/images/kubexen/pullPolicy"),
@@ -88,7 +89,8 @@ def test_values_reach_their_place(find: Find) -> None:
         },
         "logLevel": "debug", "vcpusPerCpu": 3,
         "controller": {"replicas": 1, "resources": {"limits": {"memory": "1Gi"}}, "nodeSelector": {"a": "b"}},
-        "agent": {"driver": "test:///default", "poolDirectories": ["/srv/a", "/mnt/b"], "healthPort": 5000},
+        "agent": {"driver": "test:///default", "poolDirectories": ["/srv/a", "/mnt/b"], "kubeletRoot": "/data/kubelet",
+                  "healthPort": 5000},
     })  # fmt: skip
     controller = find(documents, "Deployment", "kubexen-controller", "xen")
     args = arguments(controller)
@@ -100,7 +102,8 @@ def test_values_reach_their_place(find: Find) -> None:
     assert pod["nodeSelector"] == {"a": "b"}
     assert pod["containers"][0]["resources"]["limits"]["memory"] == "1Gi"
     agent = find(documents, "DaemonSet", "kubexen-agent", "xen-agents")
-    assert {"--driver=test:///default", "--namespace=xen-agents", "--health=127.0.0.1:5000"} <= set(arguments(agent))
+    args = set(arguments(agent))
+    assert {"--driver=test:///default", "--namespace=xen-agents", "--health=127.0.0.1:5000", "--kubelet-root=/data/kubelet"} <= args
     paths = [v["hostPath"]["path"] for v in agent["spec"]["template"]["spec"]["volumes"] if v["name"].startswith("pool-")]
     assert paths == ["/srv/a", "/mnt/b"]
     labels = find(documents, "Namespace", "shop")["metadata"]["labels"]

@@ -74,10 +74,37 @@ def test_one_that_was_heard_of_before_its_maker_took_it_is_told_again() -> None:
     assert told == [("shop/web-anchor-1", 0), ("shop/web-anchor-1", 1)]
 
 
-@pytest.mark.parametrize("without", ["labels", "ownerReferences"])
-def test_without_its_label_or_its_owner_it_is_not_even_a_stranger(without: str) -> None:
+def without(document: Object, field: str) -> Object:
+    del document["metadata"][field]
+    return document
+
+
+@pytest.mark.parametrize("field", ["labels", "ownerReferences"])
+def test_without_its_label_or_its_owner_it_is_not_even_a_stranger(field: str) -> None:
     cache, domain = cache_with(build.domain())
-    document = pod(domain)
-    del document["metadata"][without]
-    cache.made(document)
+    cache.made(without(pod(domain), field))
     assert cache.anchors(domain) == cache.strangers(domain) == []
+
+
+def test_the_recorded_one_stays_the_anchor_when_its_owner_is_taken_off() -> None:
+    """As `kubectl delete --cascade=orphan` does."""
+    cache, domain = cache_with(build.domain(), anchor_uid=POD_UID)
+    cache.put(PODS, without(pod(domain), "ownerReferences"))
+    assert names(cache.anchors(domain)) == ["web-anchor-1"]
+    assert cache.abandoned(domain.key) == []
+
+
+def test_what_an_object_that_is_gone_has_left_is_abandoned() -> None:
+    cache, domain = cache_with(build.domain(), anchor_uid=POD_UID)
+    earlier = pod(build.domain(uid="another"), uid="earlier")
+    earlier["metadata"]["name"] = "of-an-earlier-one"
+    ownerless = without(pod(domain, uid="ownerless"), "ownerReferences")
+    ownerless["metadata"]["name"] = "ownerless"
+    tenants = without(copy.deepcopy(ownerless), "finalizers")
+    tenants["metadata"] |= {"name": "a-tenants-pod", "uid": "tenants"}
+    for document in (pod(domain), earlier, ownerless, tenants):
+        cache.put(PODS, document)
+    assert names(cache.anchors(domain)) == ["web-anchor-1"]
+    assert sorted(names(cache.abandoned(domain.key))) == ["of-an-earlier-one", "ownerless"]
+    cache.remove(XENDOMAINS, domain.to_dict())
+    assert sorted(names(cache.abandoned(domain.key))) == ["of-an-earlier-one", "ownerless", "web-anchor-1"]

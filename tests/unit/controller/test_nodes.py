@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kubexen.controller.cache import Cache
-from kubexen.controller.nodes import largest
+from kubexen.controller.nodes import barred, largest
+from kubexen.kube.kinds import XENHOSTS
 from kubexen.kube.resources import NODES
 from kubexen.plan.unplaced import Largest
 
@@ -22,3 +23,14 @@ def test_amounts_as_the_api_server_writes_them() -> None:
     for found in (node("xen1", memory_mib="47k", vcpus="8"), node("xen2", memory_mib="46999", vcpus="2k"), node("plain")):
         cache.put(NODES, found)
     assert largest(cache) == Largest(47000, 2000)
+
+
+def test_a_lost_host_and_a_fenced_one_may_be_given_no_domain() -> None:
+    cache = Cache()
+    for number, fenced in enumerate((None, "boot-1", "boot-0")):
+        name = f"xen{number}"
+        cache.put(XENHOSTS, {"metadata": {"name": name, "uid": name, "resourceVersion": "1"},
+                             "spec": {"fencedBootID": fenced} if fenced else {}, "status": {"bootID": "boot-1"}})
+    assert barred(cache) == {"xen1"}
+    cache.set_lost("xen0", True)
+    assert barred(cache) == {"xen0", "xen1"}

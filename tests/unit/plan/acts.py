@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubexen.plan.anchor import claimed
-from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, Plan, SetGate, Step
+from kubexen.plan.world import CreateAnchor, DropFinalizer, EndAnchor, Plan, SetGate, Step
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 

@@ -16,9 +16,10 @@ from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.port import DomainState, Flags, Owner, ShutdownReason
 from kubexen.plan import domain as planning
-from kubexen.plan.anchor import Anchor
+from kubexen.plan.anchor import Anchor, placement
 from kubexen.plan.claims import Claim
 from kubexen.plan.resolve import References, request, reservation
+from kubexen.plan.started import note
 from tests.unit.api import builders as documents
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -112,6 +113,7 @@ def anchor(uid: str = "a1", node: str = "xen1", phase: str = "Running", *, age: 
     created = ago(age).isoformat().replace("+00:00", "Z")
     values: dict[str, Any] = {
         "name": f"web-anchor-{uid}", "deleting": False, "ready": True, "request": request(reservation(domain())),
+        "placement": placement(domain()),
     }
     return Anchor(uid=uid, node=node, phase=phase, created=created, **(values | fields))
 
@@ -128,7 +130,7 @@ def state(flags: str = "-b----", *, domid: int = 7, reason: ShutdownReason | Non
     values: dict[str, Any] = {
         "uuid": UID, "name": "shop.web", "memory_kib": 512 * 1024, "max_memory_kib": 512 * 1024,
         "memory_target_kib": 512 * 1024, "vcpus_online": 1, "vcpus": 1, "owner": Owner("shop", "web", UID),
-        "note": planning.note(domain()),
+        "note": note(domain()),
     }
     bits = {name: letter != "-" for name, letter in
             zip(("running", "blocked", "paused", "shutdown", "crashed", "dying"), flags, strict=True)}

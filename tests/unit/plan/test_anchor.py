@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubexen.plan.anchor import age, is_owned, manifest, observe
+from kubexen.plan.anchor import age, manifest, observe, owner
 from kubexen.plan.resolve import reservation
 from tests.unit.plan.builders import NOW, SHARED, UID, anchor, bound, claim, domain, uses
 
@@ -32,12 +32,10 @@ def test_it_is_admitted_by_pod_security_restricted() -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & pod.keys()
 
 
-def test_its_requests_are_its_limits_and_what_the_domain_may_grow_to() -> None:
+def test_it_asks_for_what_the_domain_may_grow_to_and_for_next_to_nothing_of_dom0() -> None:
     pod = spec(manifest(domain(memory={"size": "512Mi", "max": "1Gi"}, cpu={"count": 1, "max": 4})))
-    resources = pod["containers"][0]["resources"]
-    assert resources["requests"] == resources["limits"] == {
-        "cpu": "1m", "memory": "16Mi", "kubexen.dev/memory-mib": "1037", "kubexen.dev/vcpus": "4",
-    }
+    requests = {"cpu": "1m", "memory": "16Mi", "kubexen.dev/memory-mib": "1037", "kubexen.dev/vcpus": "4"}
+    assert pod["containers"][0]["resources"] == {"requests": requests, "limits": requests | {"cpu": "200m"}}
 
 
 def test_it_is_the_domains() -> None:
@@ -278,4 +276,4 @@ PODS: dict[str, tuple[list[dict[str, Any]] | None, bool]] = {
 def test_a_pod_that_looks_like_an_anchor_is_nothing(owners: list[dict[str, Any]] | None, want: bool) -> None:
     document = pod()
     document["metadata"]["ownerReferences"] = owners
-    assert is_owned(document, UID) is want
+    assert (owner(document).get("uid") == UID) is want

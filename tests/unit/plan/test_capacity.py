@@ -17,6 +17,12 @@ def host(guests: str = "16Gi", cpus: int = 4) -> XenHost:
     return XenHost.parse(document)
 
 
+def fenced() -> XenHost:
+    document, boot = host().to_dict(), "00000000-0000-4000-8000-000000000001"
+    document["spec"]["fencedBootID"] = document["status"]["bootID"] = boot
+    return XenHost.parse(document)
+
+
 CASES: dict[str, tuple[XenHost | None, list[Held], int, int]] = {
     "nothing on it": (host(), [], 16384, 32),
     "each domain has its anchor: the scheduler counts them": (host(), [Held(1024, 2, 1)] * 3, 16384, 32),
@@ -26,6 +32,7 @@ CASES: dict[str, tuple[XenHost | None, list[Held], int, int]] = {
     "what is begun is not there": (host("1025Ki"), [], 1, 32),
     "never below nothing": (host("1Gi", 1), [Held(4096, 32, 0)], 0, 0),
     "nothing is known of the host": (None, [Held(1024, 2, 1)], 0, 0),
+    "it was fenced": (fenced(), [Held(1024, 2, 1)], 0, 0),
     "its agent has not told yet": (XenHost.parse(documents.host()), [], 0, 0),
 }
 

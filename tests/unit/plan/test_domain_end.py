@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from kubexen.api.conditions import ConditionType
+from kubexen.api.conditions import ConditionType, find
 from kubexen.api.domainstatus import MovePhase, Restarts, XenDomainStatus
-from kubexen.hypervisor.port import DomainState, ShutdownReason
+from kubexen.hypervisor.port import NOT_IN_XEN, DomainState, ShutdownReason
 from kubexen.plan.domain import Destroy, Observed, Plan, Shutdown, Start, Step, Unpause, plan
 from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, move, shows, state
 
@@ -29,6 +29,25 @@ def look(given: dict[str, Any], seen: Observed, now: datetime = NOW) -> Plan:
 
 
 # --- asked for
+
+
+@pytest.mark.parametrize("why", [*LEAVING.values(), {"status": bound(last_exit=ended("poweroff"))}], ids=[*LEAVING, "powered off"])
+def test_a_domain_that_libvirt_has_lost_is_not_given_up(why: dict[str, Any]) -> None:
+    """Who gave it up would let it be started on another host."""
+    result = look(why, Observed(None, unclaimed=7))
+    assert (result.status.released, result.step) == (None, None)
+    assert result.requeue_after == 5
+    ready = find(result.status.conditions, READY)
+    assert ready is not None and not ready.is_true
+    assert "xl destroy 7" in ready.message
+
+
+def test_one_that_its_host_is_about_to_start_again_is_neither_given_up_nor_started() -> None:
+    for given in ({}, *LEAVING.values()):
+        result = look(given, Observed(state("-----d", domid=NOT_IN_XEN)))
+        assert (result.status.released, result.status.domid, result.step) == (None, None, None)
+        assert result.status.state == "-----d"
+        assert result.requeue_after is not None
 
 
 @pytest.mark.parametrize("why", LEAVING.values(), ids=LEAVING)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from kubexen.api.conditions import Condition, ConditionType, Reason
-from kubexen.api.domainstatus import MovePhase, XenDomainStatus
+from kubexen.api.domainstatus import MovePhase, Reservation, XenDomainStatus
 from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.placement import NodeState, World, plan
+from kubexen.plan.placement import plan
 from kubexen.plan.problem import Problem
+from kubexen.plan.world import NodeState, World
 from tests.unit.plan.acts import words
 from tests.unit.plan.builders import NOW, RUNNING, anchor, bound, domain, ended, move, pending, says, shows
 
@@ -278,3 +279,19 @@ def test_a_lost_anchor_is_made_again_where_the_domain_is(case: Lost) -> None:
     assert (result.status.node_name, result.status.anchor_uid) == ("xen1", case.want_anchor)
     assert shows(result.status) == "True Running"
     assert tuple(event.reason for event in result.events) == case.want_events
+
+
+def test_a_domain_that_leaves_is_not_bound_to_a_host_that_was_lost_meanwhile() -> None:
+    status = bound(says(False, Reason.RELEASED), released="a1", move=move(MovePhase.RELEASING, target="xen2"))
+    result = plan(domain(status), [anchor(), anchor("a2", "xen2")], World(barred=frozenset({"xen2"})), NOW)
+    assert result.status is not None and result.status.node_name is None
+    assert words(result) == ["end a1", "end a2"]
+
+
+def test_what_a_fresh_anchor_mounts_is_all_that_the_next_start_may_count_on() -> None:
+    """The spec named another Secret for a while: the anchor that was made then has none, whatever the spec says by now."""
+    reserved = Reservation(memory="1Gi", vcpus=1, mounts=["claim/data", "secret/seed"])
+    found = domain(bound(reserved=reserved))
+    result = plan(found, [anchor("a2", mounts=frozenset({"claim/data"}))], World(), NOW)
+    assert result.status is not None and result.status.anchor_uid == "a2"
+    assert result.status.reserved == reserved.model_copy(update={"mounts": ["claim/data"]})

@@ -10,8 +10,9 @@ import pytest
 from kubexen.api.conditions import ConditionType, Reason
 from kubexen.api.domainstatus import Move, MovePhase, XenDomainStatus
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.placement import NodeState, Plan, World, plan
+from kubexen.plan.placement import plan
 from kubexen.plan.problem import Problem
+from kubexen.plan.world import NodeState, Plan, World
 from tests.unit.plan.acts import words
 from tests.unit.plan.builders import NOW, SHARED, anchor, bound, claim, domain, move, pending, says, shows, uses
 

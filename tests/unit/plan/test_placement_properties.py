@@ -13,8 +13,9 @@ from kubexen.api.conditions import Reason
 from kubexen.api.domainstatus import MovePhase, XenDomainStatus
 from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, NodeState, Plan, SetGate, World, plan
+from kubexen.plan.placement import plan
 from kubexen.plan.problem import Problem
+from kubexen.plan.world import CreateAnchor, DropFinalizer, EndAnchor, NodeState, Plan, SetGate, World
 from tests.unit.plan.acts import constraints
 from tests.unit.plan.builders import NOW, anchor, domain, ended, move, says
 
@@ -70,6 +71,7 @@ worlds = st.builds(
     start_requested=st.booleans(),
     found_on=st.sampled_from((None, None, "xen9")),
     anchor_refused=st.sampled_from(("", "", "exceeded quota", "denied")),
+    barred=st.sampled_from((frozenset(), frozenset(), frozenset({"xen1"}), frozenset({"xen2", "xen3"}))),
 )
 
 
@@ -92,7 +94,7 @@ def crd_allows(old: XenDomainStatus, new: XenDomainStatus) -> bool:
     )
 
 
-def check(found: XenDomain, seen: list[Anchor], result: Plan) -> None:
+def check(found: XenDomain, seen: list[Anchor], world: World, result: Plan) -> None:
     """The invariants of one pass."""
     new = result.status or found.status
     assert crd_allows(found.status, new)
@@ -101,6 +103,7 @@ def check(found: XenDomain, seen: list[Anchor], result: Plan) -> None:
     if new.node_name and new.anchor_uid != found.status.anchor_uid:
         taken = by_uid[new.anchor_uid or ""]
         assert taken.running and taken.node == new.node_name
+        assert new.node_name == found.status.node_name or new.node_name not in world.barred
     for step in result.steps:
         if isinstance(step, EndAnchor) and new.node_name and step.uid == new.anchor_uid:
             # Only the dead pod of a domain that runs on (or one that never had a node); a new one is made in its place.
@@ -115,7 +118,7 @@ def check(found: XenDomain, seen: list[Anchor], result: Plan) -> None:
 @given(domains(), anchors(), worlds)
 @settings(max_examples=500, deadline=None)
 def test_a_pass_never_raises_and_keeps_the_rules(found: XenDomain, seen: list[Anchor], world: World) -> None:
-    check(found, seen, plan(found, seen, world, NOW))
+    check(found, seen, world, plan(found, seen, world, NOW))
 
 
 def carry_out(result: Plan, seen: list[Anchor], world: World, number: int, fenced: str | None) -> list[Anchor]:
@@ -129,7 +132,8 @@ def carry_out(result: Plan, seen: list[Anchor], world: World, number: int, fence
                 left = [dataclasses.replace(a, ready=ready) if a.uid == uid else a for a in left]
             case CreateAnchor(manifest) if not world.anchor_refused:
                 wanted = constraints(manifest)
-                free = [n for n in NODES if n not in (wanted.get("off"), fenced) and n == wanted.get("only", n)]
+                barred = {wanted.get("off"), fenced, *world.barred}
+                free = [n for n in NODES if n not in barred and n == wanted.get("only", n)]
                 node = wanted.get("on") or (free[number % len(free)] if free else "")
                 left.append(anchor(f"new-{number}", node, "Running" if node else "Pending", age=0, ready=None))
     return left
@@ -145,7 +149,7 @@ def test_passes_settle(found: XenDomain, seen: list[Anchor], world: World) -> No
         elsewhere = found.status.node_name != home
         current = dataclasses.replace(world, node=NodeState()) if elsewhere else world
         result = plan(found, seen, current, NOW + timedelta(minutes=number))
-        check(found, seen, result)
+        check(found, seen, world, result)
         if any(isinstance(step, DropFinalizer) for step in result.steps):
             return
         quiet = all(isinstance(step, CreateAnchor) and world.anchor_refused for step in result.steps)

@@ -12,8 +12,9 @@ from kubexen.api.conditions import ConditionType, Reason, find
 from kubexen.api.domainstatus import XenDomainStatus
 from kubexen.api.xendomain import XenDomain
 from kubexen.plan.anchor import Anchor
-from kubexen.plan.placement import World, plan
+from kubexen.plan.placement import plan
 from kubexen.plan.problem import Problem
+from kubexen.plan.world import World
 from tests.unit.plan.acts import words
 from tests.unit.plan.builders import NOW, SHARED, anchor, bound, claim, domain, ended, pending, says, shows, uses
 
@@ -226,3 +227,17 @@ def test_the_failed_anchor_is_named_to_the_user() -> None:
     ready = find(status.conditions, ConditionType.READY) if status else None
     assert ready is not None
     assert "web-anchor-a1" in ready.message and "xen1" in ready.message
+
+
+def test_an_anchor_on_a_host_that_is_lost_or_fenced_binds_nothing() -> None:
+    """It runs, as far as anybody knows: nobody took it back when its host died."""
+    result = plan(domain(), [anchor("a1", "xen1")], World(barred=frozenset({"xen1", "xen3"})), NOW)
+    assert result.status is None or result.status.node_name is None
+    assert words(result) == ["end a1", "create"]
+
+
+def test_an_anchor_that_was_made_for_another_place_is_made_anew() -> None:
+    """It waits for a node that the spec asks for no more."""
+    waits = pending(unschedulable="0/2 nodes are available")
+    assert words(plan(domain(node_selector={"zone": "b"}), [waits], World(), NOW)) == ["end a1", "create"]
+    assert words(plan(domain(), [waits], World(), NOW)) == []

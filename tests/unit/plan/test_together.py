@@ -21,8 +21,9 @@ from kubexen.hypervisor.port import DomainState, ShutdownReason
 from kubexen.plan import domain as agent
 from kubexen.plan import placement
 from kubexen.plan.anchor import Anchor, observe
-from kubexen.plan.placement import CreateAnchor, DropFinalizer, EndAnchor, NodeState, SetGate, World
 from kubexen.plan.resolve import request, reservation
+from kubexen.plan.started import note
+from kubexen.plan.world import CreateAnchor, DropFinalizer, EndAnchor, NodeState, SetGate, Step, World
 from tests.unit.plan.acts import constraints
 from tests.unit.plan.builders import NOW, ON_ONE_NODE, SHARED, anchor, claim, domain, state, uses
 from tests.unit.plan.test_placement_properties import crd_allows
@@ -83,7 +84,7 @@ class Lab:
         for step in result.steps:
             self._act(step)
 
-    def _act(self, step: placement.Step) -> None:
+    def _act(self, step: Step) -> None:
         match step:
             case EndAnchor(_, uid):
                 self.anchors = [a for a in self.anchors if a.uid != uid]
@@ -157,7 +158,7 @@ class Lab:
                 flags = "--p---" if self.xd.spec.power_state == "Paused" else "-b----"
                 most = self.xd.spec.memory.maximum
                 assert self.xd.status.reserved == reservation(self.xd), "it may take more or less than is held for it"
-                host.domain = state(flags, domid=host.domids, note=agent.note(self.xd), max_memory_kib=most // 1024)
+                host.domain = state(flags, domid=host.domids, note=note(self.xd), max_memory_kib=most // 1024)
             case agent.Destroy(_, domid):
                 assert host.domain is not None and host.domain.domid == domid
                 host.domain = host.asked_at = None

@@ -7,14 +7,14 @@ follow them. It only looks.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+from kubexen.hypervisor.hostpath import local
 
 FOLDER = "/var/lib/kubelet"
 SECRETS = "kubernetes.io~secret"
 CSI = "kubernetes.io~csi"
-MOST_LINKS = 40
 
 
 class Kubelet:
@@ -62,27 +62,7 @@ class Kubelet:
         Raises:
             OSError: too many links.
         """
-        done = self._root
-        todo = list(reversed(PurePosixPath(host_path).parts[1:]))
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == "..":
-                done = done if done == self._root else done.parent
-                continue
-            try:
-                is_link = stat.S_ISLNK(os.lstat(done / part).st_mode)
-            except (FileNotFoundError, NotADirectoryError):
-                is_link = False
-            if not is_link:
-                done /= part
-                continue
-            if (links := links + 1) > MOST_LINKS:
-                raise OSError(40, "too many links", host_path)
-            target = PurePosixPath(os.readlink(done / part))
-            done = self._root if target.is_absolute() else done
-            todo += reversed(target.parts[1:] if target.is_absolute() else target.parts)
-        return done
+        return local(self._root, host_path)
 
     def _find(self, pod: str, kind: str, volume: str) -> Iterator[tuple[str, str]]:
         """Host paths of a volume, each with the plugin that it is of."""

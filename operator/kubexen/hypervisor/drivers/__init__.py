@@ -8,10 +8,11 @@ from kubexen.hypervisor.errors import Unsupported
 from kubexen.hypervisor.port import Hypervisor
 
 
-def connect(uri: str, xen_root: Path = Path("/")) -> Hypervisor:
+def connect(uri: str, xen_root: Path = Path("/"), root: Path = Path("/")) -> Hypervisor:
     """Open `xen:///system`, `test:///...` or `sim:///directory`.
 
-    `xen_root`: where this process sees the host's /usr, which has what belongs to the host's version of Xen.
+    `xen_root`: where this process sees the host's /usr, which has what belongs to the host's version of Xen; `root`: where it
+    sees the host's devices.
 
     A driver is imported when it is asked for: the simulator needs no libvirt.
 
@@ -27,5 +28,5 @@ def connect(uri: str, xen_root: Path = Path("/")) -> Hypervisor:
     if scheme in ("xen", "test"):
         from kubexen.hypervisor.drivers.libvirt.driver import LibvirtDriver
 
-        return LibvirtDriver.open(uri, xen_root)
+        return LibvirtDriver.open(uri, xen_root, root)
     raise Unsupported(f"no driver for {uri!r}: use xen:///system, test:///default or sim:///DIRECTORY")

@@ -7,10 +7,8 @@ and no second copy of a domain can come to life. What to do about a domain is th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,17 @@ from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
 from kubexen.hypervisor.drivers.libvirt.identity import Identities, metadata_of
 from kubexen.hypervisor.drivers.libvirt.platform import LibvirtPlatform, Platform, XenPlatform
 from kubexen.hypervisor.errors import AlreadyExists, Failed, InvalidConfig, NotFound, Unreachable, WrongState
-from kubexen.hypervisor.port import Capability, Devices, DomainConfig, DomainState, HostInfo, Listener, Owner
+from kubexen.hypervisor.port import (
+    NOT_IN_XEN,
+    Capability,
+    Devices,
+    DomainConfig,
+    DomainState,
+    Flags,
+    HostInfo,
+    Listener,
+    Owner,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +47,20 @@ class LibvirtDriver:
         self._platform = platform
         self._listeners = listeners
         self._identities = Identities(connection, platform.stranger_name)
-        self._seen_lock = threading.Lock()
-        self._seen: dict[str, DomainState] = {}  # ours, at the last look
 
     @classmethod
-    def open(cls, uri: str, xen_root: Path = Path("/")) -> LibvirtDriver:
-        """`xen_root`: below it is the /usr of the host, with what belongs to its version of Xen. Errors: Unreachable."""
+    def open(cls, uri: str, xen_root: Path = Path("/"), root: Path = Path("/")) -> LibvirtDriver:
+        """Below `xen_root` is the host's /usr, with what belongs to its version of Xen; below `root` are its devices.
+
+        Raises:
+            Unreachable: the host's daemon does not answer.
+        """
         listeners = Listeners()
         connection = Connection(uri, listeners.tell)
         try:
             platform: Platform
-            platform = XenPlatform(connection, HostFiles(xen_root)) if uri.startswith("xen") else LibvirtPlatform(connection)
+            is_xen = uri.startswith("xen")
+            platform = XenPlatform(connection, HostFiles(xen_root), root) if is_xen else LibvirtPlatform(connection)
         except Unreachable:  # tried again and again where there is no Xen
             connection.close()
             raise
@@ -64,6 +75,9 @@ class LibvirtDriver:
 
     def domains(self) -> Sequence[DomainState]:
         samples = self._samples()
+        between, arrived = self._not_among({sample.uuid for sample in samples})
+        if arrived:
+            samples = self._samples()
         states = [
             DomainState(
                 uuid=sample.uuid,
@@ -81,11 +95,8 @@ class LibvirtDriver:
             )
             for sample, identity in zip(samples, self._identities.of(samples), strict=True)
         ]
-        with self._seen_lock:
-            missing = self._seen.keys() - {state.uuid for state in states}
-            states += [_on_its_way(self._seen[uuid]) for uuid in missing if self._is_busy(uuid)]
-            self._seen = {state.uuid: state for state in states if state.owner is not None}
-        return states
+        seen = {state.uuid for state in states}
+        return states + [state for state in between if state.uuid not in seen]
 
     def devices(self, uuid: str) -> Devices:
         domid = self._sample(uuid).domid
@@ -186,13 +197,23 @@ class LibvirtDriver:
                 return sample
         raise NotFound(f"no domain {uuid}")
 
-    def _is_busy(self, uuid: str) -> bool:
-        """Whether libvirt is at work on a domain that is not in Xen: a guest's reboot is an end and a new start to it
-        (10 s under emulation), and whoever took it for gone in between would start it a second time. No answer is not
-        'gone': Unreachable goes on to the caller."""
-        with contextlib.suppress(NotFound), self._connection.calls(f"look for {uuid}") as conn:
-            return self._platform.is_busy(conn.lookupByUUIDString(uuid))
-        return False
+    def _not_among(self, samples: Set[str]) -> tuple[list[DomainState], bool]:
+        """Of our domains that Xen did not show: those that libvirt is at work on, and whether some have come since.
+
+        A guest's reboot is an end and a new start to libvirt (10 s under emulation): whoever took the domain for gone in
+        between would start it a second time, or give it up. Only libvirt knows of it then, whoever asks. Errors: Unreachable.
+        """
+        between, arrived = [], False
+        with self._connection.calls("look for domains that are not in Xen") as conn:
+            for domain in conn.listAllDomains():
+                uuid = domain.UUIDString()
+                if uuid in samples:
+                    continue
+                with contextlib.suppress(NotFound), self._connection.calls(f"look for {uuid}"):
+                    arrived = arrived or bool(domain.isActive())
+                    if self._platform.is_busy(domain) and (metadata := metadata_of(domain)) is not None:
+                        between.append(_between(domain, *metadata))
+        return between, arrived
 
     def _live(self, uuid: str) -> Sample:
         """A domain that can still take an order."""
@@ -258,8 +279,13 @@ class LibvirtDriver:
                     self._platform.destroy(sample.domid)
 
 
-def _on_its_way(state: DomainState) -> DomainState:
-    return dataclasses.replace(state, flags=dataclasses.replace(state.flags, running=False, blocked=False, dying=True))
+def _between(domain: Any, owner: Owner, note: str) -> DomainState:
+    """A domain that is not in Xen just now."""
+    _, most, _, vcpus, _ = domain.info()
+    return DomainState(
+        uuid=domain.UUIDString(), name=domain.name(), domid=NOT_IN_XEN, flags=Flags(dying=True), memory_kib=0,
+        max_memory_kib=most, vcpus_online=0, vcpus=vcpus, owner=owner, note=note,
+    )
 
 
 def _found(look_up: Callable[[str], Any], key: str) -> Any:

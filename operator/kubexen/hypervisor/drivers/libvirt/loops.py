@@ -59,8 +59,9 @@ class NoLoops:
 
 
 class LoopDevices:
-    def __init__(self, devices: Path = Path("/dev"), blocks: Path = Path("/sys/block")) -> None:
-        self._devices, self._blocks = devices, blocks
+    def __init__(self, root: Path = Path("/"), blocks: Path = Path("/sys/block")) -> None:
+        """Below `root` is the host's /dev: a container's own has no node of a device that came after it."""
+        self._devices, self._blocks = root / "dev", blocks
 
     def make(self, name: str, file: int, *, read_only: bool) -> str:
         wanted = os.fstat(file)
@@ -68,7 +69,7 @@ class LoopDevices:
             if (found, is_read_only) == ((_encoded(wanted.st_dev), wanted.st_ino), read_only):
                 with _open(device, os.O_RDONLY) as loop:
                     fcntl.ioctl(loop, _SET_CAPACITY)  # the file may have grown
-                return str(device)
+                return _on_host(device)
             self._clear(device)
         try:
             return self._attach(name, file, read_only)
@@ -97,7 +98,7 @@ class LoopDevices:
                     info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags | more, encoded, b"", b"", 0, 0)
                     try:
                         fcntl.ioctl(loop, _CONFIGURE, _CONFIG.pack(file, 0, info, *(0,) * 8))
-                        return str(device)
+                        return _on_host(device)
                     except OSError as error:
                         if error.errno == errno.EBUSY:
                             break  # somebody was quicker
@@ -109,18 +110,33 @@ class LoopDevices:
         return ((device, file, read_only) for device, found, file, read_only in self._all() if found == name)
 
     def _all(self) -> list[tuple[Path, str, tuple[int, int], bool]]:
-        """Our devices: each with its name, the file's device and inode, and whether it is read-only."""
+        """Our devices: each with its name, the file's device and inode, and whether it is read-only.
+
+        Raises:
+            Failed: one that is in use cannot be looked at. To take it for none of ours would leave it, and what it holds, for ever.
+        """
         result = []
-        for folder in sorted(self._blocks.glob("loop*")):
-            if not (folder / "loop").is_dir():
-                continue  # not in use
+        for folder in self._in_use():
             device = self._devices / folder.name
-            with contextlib.suppress(FileNotFoundError, OSError), _open(device, os.O_RDONLY) as loop:
-                info = _INFO.unpack(fcntl.ioctl(loop, _GET_STATUS64, bytes(_INFO.size)))
-                name = info[9].rstrip(b"\0").decode(errors="replace")
-                if name.startswith(PREFIX):
-                    result.append((device, name.removeprefix(PREFIX), (info[0], info[1]), bool(info[8] & _READ_ONLY)))
+            try:
+                with _open(device, os.O_RDONLY) as loop:
+                    info = _INFO.unpack(fcntl.ioctl(loop, _GET_STATUS64, bytes(_INFO.size)))
+            except OSError as error:
+                if error.errno == errno.ENXIO or not _is_in_use(folder):
+                    continue  # it was detached meanwhile
+                raise Failed(f"{_on_host(device)} is in use and cannot be looked at: {error.strerror}") from error
+            name = info[9].rstrip(b"\0").decode(errors="replace")
+            if name.startswith(PREFIX):
+                result.append((device, name.removeprefix(PREFIX), (info[0], info[1]), bool(info[8] & _READ_ONLY)))
         return result
+
+    def _in_use(self) -> list[Path]:
+        """Their folders in sysfs."""
+        try:
+            names = os.listdir(self._blocks)
+        except OSError as error:
+            raise Failed(f"loop devices cannot be listed: {self._blocks}: {error.strerror}") from error
+        return [self._blocks / name for name in sorted(names) if name.startswith("loop") and _is_in_use(self._blocks / name)]
 
     def _clear(self, device: Path) -> None:
         """Detach it; one that is still open somewhere goes when it is closed."""
@@ -129,7 +145,15 @@ class LoopDevices:
                 fcntl.ioctl(loop, _CLEAR_FD)
         except OSError as error:
             if error.errno != errno.ENXIO:
-                raise Failed(f"{device}: {error.strerror}") from error
+                raise Failed(f"{_on_host(device)}: {error.strerror}") from error
+
+
+def _is_in_use(folder: Path) -> bool:
+    return (folder / "loop").is_dir()
+
+
+def _on_host(device: Path) -> str:
+    return f"/dev/{device.name}"
 
 
 def _encoded(device: int) -> int:

@@ -24,6 +24,7 @@ from kubexen.hypervisor.drivers.libvirt.loops import LoopDevices, Loops, NoLoops
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands, LowLevel, Xen
 from kubexen.hypervisor.drivers.libvirt.mapping import translate
 from kubexen.hypervisor.errors import InvalidConfig, NoMemory
+from kubexen.hypervisor.hostpath import local
 from kubexen.hypervisor.port import (
     BackendState,
     Capability,
@@ -80,8 +81,9 @@ class XenPlatform:
 
     capabilities = frozenset(Capability)
 
-    def __init__(self, connection: Connection, files: HostFiles) -> None:
-        self.loops: Loops = LoopDevices()
+    def __init__(self, connection: Connection, files: HostFiles, root: Path = Path("/")) -> None:
+        self._root = root
+        self.loops: Loops = LoopDevices(root)
         self._log = LibxlLog()
         self._commands = Commands(files)
         self._look: Callable[[], HostInfo]
@@ -110,7 +112,7 @@ class XenPlatform:
             if path and not Path(path).is_file():
                 raise InvalidConfig(f"{what}: no file {path}")
         for disk in config.disks:
-            there = Path(disk.path).is_block_device() if disk.block_device else Path(disk.path).is_file()
+            there = local(self._root, disk.path).is_block_device() if disk.block_device else Path(disk.path).is_file()
             if not there:
                 raise InvalidConfig(f"disk {disk.target}: no {'block device' if disk.block_device else 'file'} {disk.path}")
         for interface in config.interfaces:

@@ -1,0 +1,45 @@
+"""What a domain was started with: kept with it as its note, so that whoever looks can tell which fields wait for the next start."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kubexen.api.xendomain import XenDomain
+
+LIVE_FIELDS = frozenset({
+    "powerState", "replicas", "uuid", "shutdownGracePeriodSeconds", "onPoweroff", "onCrash", "evictionStrategy",
+    "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "priorityClassName", "schedulerName",
+})
+"""Fields of a spec that need no restart: they are carried out live, or are about where it is placed."""
+
+
+def note(domain: XenDomain) -> str:
+    """What is kept with a running domain: the spec it was started with, without what changes live."""
+    return json.dumps(_started_with(domain), sort_keys=True, separators=(",", ":"))
+
+
+def _started_with(domain: XenDomain) -> dict[str, Any]:
+    spec = {key: value for key, value in domain.spec.to_dict().items() if key not in LIVE_FIELDS}
+    spec["memory"] = {"max": str(domain.spec.memory.maximum)}
+    spec["onReboot"] = str(domain.spec.on_reboot)
+    return spec
+
+
+def changed_fields(before: str, domain: XenDomain) -> list[str]:
+    """Names of the fields, as in `spec.cpu.count`, that differ from those the domain was started with."""
+    try:
+        old = json.loads(before) if before else None
+    except ValueError:
+        old = None
+    return list(_differences(old, _started_with(domain), "spec")) if isinstance(old, dict) else []
+
+
+def _differences(old: Any, new: Any, path: str) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            name
+            for key in sorted({*old, *new})
+            for name in _differences(old.get(key), new.get(key), f"{path}.{key}")
+        ]
+    return [] if old == new else [path]

@@ -1,0 +1,54 @@
+"""Objects that go without their domain: with `--cascade=orphan`, or with their finalizer taken off by force. Nothing of them
+stays for ever, and nothing runs twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cluster import manifests
+from tests.cluster.tenant import KUBEXEN, Tenant, is_ready, until, xl
+
+
+def tear_away(tenant: Tenant, name: str) -> None:
+    """As `kubectl patch` and `kubectl delete` by who may take the finalizer off."""
+    tenant.stack.controller.stop()  # it would put its finalizer back
+    try:
+        tenant.api.patch(tenant.path("xd", name), {"metadata": {"finalizers": None}})
+        tenant.api.delete(tenant.path("xd", name))
+    finally:
+        tenant.stack.start_controller()
+
+
+def test_deleted_without_its_dependents_it_leaves_no_anchor_behind(tenant: Tenant) -> None:
+    tenant.run(manifests.domain("web"))
+    tenant.kubectl("delete", "xd", "web", "--cascade=orphan", "--timeout=60s")
+    assert tenant.on_hosts("web") == []
+    until(lambda: not tenant.anchors("web"))
+
+
+def test_an_object_made_again_waits_for_the_domain_of_the_one_before(tenant: Tenant) -> None:
+    tenant.run(manifests.domain("web"))
+    (before,) = tenant.anchors("web")
+    node, domain = tenant.where("web")
+    host, path = tenant.host(node), f"{KUBEXEN}/xenhosts/{node}"
+
+    def orphaned(found: dict[str, Any]) -> bool:
+        return domain.uuid in [orphan["uuid"] for orphan in found["status"].get("orphaned", ())]
+
+    tear_away(tenant, "web")
+    tenant.api.wait(path, orphaned, 120)
+    tenant.apply(manifests.domain("web"))
+    tenant.wait_reason("web", "FoundElsewhere")
+
+    # A new agent knows of no orphan yet: its first word must not take back what the one before it has told.
+    host.restart_agent()
+    tenant.run(manifests.domain("other"), on=node)
+    tenant.wait_reason("web", "FoundElsewhere")
+    assert [anchor["metadata"]["uid"] for anchor in tenant.anchors("web")] == [before["metadata"]["uid"]]
+    assert tenant.where("web")[0] == node
+
+    with xl(host) as sim:
+        sim.xl_destroy(tenant.xl_name("web"))
+    assert is_ready(tenant.wait_reason("web", "Running"))
+    until(lambda: before["metadata"]["uid"] not in [anchor["metadata"]["uid"] for anchor in tenant.anchors("web")])
+    assert tenant.where("web")[1].uuid != domain.uuid

@@ -1,0 +1,197 @@
+"""Kubexen as a user has it: `helm install` on real kubelets in the dom0s of two real Xen hosts, and nothing beside it.
+
+The tests go on from one another, in this order: hosts whose CPU is emulated take minutes for what takes seconds elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, ROOT, WAIT, Stack
+from hack.xenlab.host import XenHost
+from hack.xenlab.lab import Lab
+from kubexen.api.names import DOMAIN_LABEL
+from tests.e2e.conftest import Figure
+from tests.xen.guests import manifest
+from tests.xen.test_volumes import BUSY, volume
+
+WEB, KEEPER = "web", "keeper"
+SLOW = 2 * WAIT  # seconds that several things in a row may take
+XML = "/root/bare.xml"
+BARE = f"""
+virsh -q -c xen:///system dumpxml --inactive default.{WEB} |
+    sed -e '/<metadata>/,/<\\/metadata>/d' -e 's/default.{WEB}/bare/' -e '/<uuid>/d' >{XML}
+begin=$(date +%s%N)
+virsh -q -c xen:///system create {XML} >/dev/null
+echo $(($(date +%s%N) - begin))
+virsh -q -c xen:///system destroy bare
+"""
+CLAIM = "/srv/claims/files"
+PODS = "/api/v1/namespaces/default/pods"
+
+
+@pytest.fixture(scope="module")
+def installed(stack: Stack) -> float:
+    """When `helm install` began."""
+    begin = time.monotonic()
+    stack.install()
+    stack.kubectl("apply", "-f", str(ROOT / "examples/tiny/network.yaml"))
+    return begin
+
+
+@pytest.fixture(scope="module")
+def web(stack: Stack, installed: float, figure: Figure) -> str:
+    """A domain that runs; its name in Xen."""
+    stack.apply(manifest(WEB))
+    stack.wait_reason(WEB, "Running", SLOW)
+    figure("helm install to the first domain Ready, s", time.monotonic() - installed)
+    return f"default.{WEB}"
+
+
+@pytest.fixture(scope="module")
+def keeper(stack: Stack, lab: Lab, installed: float) -> str:
+    """A domain with a claim and a seed, on xen1, that runs; its name in Xen."""
+    lab.host(1).ssh(f"mkdir -p {CLAIM} && truncate -s 8M {CLAIM}/disk.img")
+    there = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["xen1"]}
+    local = {"local": {"path": CLAIM}, "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": "default"},
+              "stringData": {"text": "#cloud-config\npassword: seen-by-the-guest\n"}}  # fmt: skip
+    stack.apply(secret, *volume("files", "Filesystem", local), manifest(
+        KEEPER, type="pvh", memory={"size": "128Mi"}, disks=[{"name": "files", "claimName": "files", "target": "xvda"}],
+        cloudInit={"userData": {"secretName": "login", "key": "text"}},
+    ))  # fmt: skip
+    stack.wait_reason(KEEPER, "Running", SLOW)
+    lab.host(1).guest_wait(f"default.{KEEPER}", "guest up")
+    return f"default.{KEEPER}"
+
+
+def where(stack: Stack, lab: Lab, name: str = WEB) -> tuple[XenHost, int]:
+    status = stack.get("xd", name)["status"]
+    return lab.host(status["nodeName"]), int(status["domid"])
+
+
+def boot(host: XenHost, guest: str) -> str:
+    """What tells one boot of a guest from another."""
+    return host.guest_output(guest, "cat /proc/sys/kernel/random/boot_id")
+
+
+def pods(stack: Stack, namespace: str, **labels: str) -> list[dict[str, Any]]:
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    return list(stack.cluster.api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"])
+
+
+def anchors(stack: Stack, domain: str) -> list[dict[str, Any]]:
+    return pods(stack, "default", **{DOMAIN_LABEL: domain})
+
+
+def rolled_out(stack: Stack) -> None:
+    for what, namespace in (("daemonset/kubexen-agent", AGENTS), ("deployment/kubexen-controller", NAMESPACE)):
+        stack.kubectl("rollout", "status", what, "-n", namespace, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+
+
+def agents_are_at_work(stack: Stack, size: str) -> None:
+    """A change that only a living agent can make is made, live."""
+    stack.kubectl("patch", "xd", WEB, "--type=merge", "-p", f'{{"spec": {{"memory": {{"size": "{size}"}}}}}}')
+    stack.wait("xd", WEB, f"jsonpath={{.status.memory.current}}={size}", SLOW)
+
+
+def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: str, figure: Figure) -> None:
+    host, _ = where(stack, lab)
+    assert f"{web} " in host.ssh("xl list").stdout
+    agents = {pod["spec"]["nodeName"]: pod["metadata"]["ownerReferences"][0]["kind"] for pod in pods(stack, AGENTS)}
+    assert agents == {"xen1": "DaemonSet", "xen2": "DaemonSet"}
+    controllers = {pod["spec"]["nodeName"] for pod in pods(stack, NAMESPACE)}
+    assert controllers == {LOCAL} or not stack.cluster.kubelets()
+    assert stack.controller.pid is None
+    for dom0 in lab.hosts:
+        assert dom0.ssh("systemctl is-active kubexen-agent.service", check=False).stdout.strip() == "inactive"
+        free = dom0.ssh("awk '/^MemAvailable/ {print $2}' /proc/meminfo").stdout
+        figure(f"{dom0.name}: memory of dom0 that is available, MiB", int(free) / 1024)
+        assert int(free) > 256 * 1024
+    figure("of this a bare `virsh create` of the same domain, s", int(host.ssh(BARE).stdout) / 1e9)
+
+
+def test_a_drain_moves_the_domain_to_the_other_host(stack: Stack, lab: Lab, web: str, figure: Figure) -> None:
+    source, _ = where(stack, lab)
+    (anchor,) = anchors(stack, WEB)
+    assert (anchor["status"]["phase"], anchor["spec"]["nodeName"]) == ("Running", source.name)
+    begin = time.monotonic()
+    stack.kubectl("drain", source.name, "--ignore-daemonsets", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+    figure("kubectl drain of a node with one domain, s", time.monotonic() - begin)
+    assert web not in source.ssh("xl list").stdout
+    stack.wait_reason(WEB, "Running", SLOW)
+    target, _ = where(stack, lab)
+    assert target.name != source.name
+    assert f"{web} " in target.ssh("xl list").stdout
+    assert [a["spec"]["nodeName"] for a in anchors(stack, WEB)] == [target.name]
+    uid = anchor["metadata"]["uid"].replace("-", "[-_]")
+    source.until(f"! grep -qE 'pod{uid}' /proc/[0-9]*/cgroup", WAIT)
+    stack.kubectl("uncordon", source.name)
+
+
+def test_a_domain_has_its_claim_and_its_seed(lab: Lab, keeper: str) -> None:
+    host = lab.host(1)
+    host.guest_run(keeper, "echo to-the-claim | dd of=/dev/xvda conv=fsync 2>/dev/null")
+    host.until(f"head -c 20 {CLAIM}/disk.img | grep -q to-the-claim")
+    assert "seen-by-the-guest" in host.guest_output(keeper, "grep -a -o seen-by-the-guest /dev/xvdz")
+
+
+def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> None:
+    host, domid = where(stack, lab)
+    before = [(host, web, domid, boot(host, web)), (lab.host(1), keeper, where(stack, lab, KEEPER)[1], boot(lab.host(1), keeper))]
+    for dom0 in lab.hosts:
+        dom0.ssh("kill -KILL $(pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent')")
+    begin = time.monotonic()
+    agents_are_at_work(stack, "144Mi")
+    figure("agents are at work again after a SIGKILL, s", time.monotonic() - begin)
+
+    old = {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
+    begin = time.monotonic()
+    stack.install(logLevel="debug")
+    rolled_out(stack)
+    figure("helm upgrade of two agents, s", time.monotonic() - begin)
+    assert not old & {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
+    agents_are_at_work(stack, "160Mi")
+    for dom0, guest, known, its_boot in before:
+        assert int(dom0.ssh(f"xl domid {guest}").stdout) == known
+        assert boot(dom0, guest) == its_boot
+
+
+def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_them(
+    stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure
+) -> None:
+    host, domid = where(stack, lab)
+    (anchor,) = anchors(stack, KEEPER)
+    its_boot, uid = boot(host, web), anchor["metadata"]["uid"]
+    stack.helm("uninstall", RELEASE)
+    stack.cluster.api.wait_gone(f"/api/v1/namespaces/{AGENTS}", WAIT)
+    for dom0 in lab.hosts:
+        dom0.until("! pgrep -f /usr/bin/kubexen-agent", WAIT)
+    assert f"{web} " in host.ssh("xl list").stdout
+    mount = f"/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~local-volume/pv-files"
+    assert BUSY in lab.host(1).ssh(f"umount {mount} 2>&1", check=False).stdout
+
+    begin = time.monotonic()
+    stack.install()
+    agents_are_at_work(stack, "176Mi")
+    figure("helm install to a domain adopted and changed, s", time.monotonic() - begin)
+    assert where(stack, lab) == (host, domid)
+    assert int(host.ssh(f"xl domid {web}").stdout) == domid
+    assert boot(host, web) == its_boot
+    assert [a["metadata"]["uid"] for a in anchors(stack, KEEPER)] == [uid]
+
+
+@pytest.mark.usefixtures("web")
+def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, keeper: str) -> None:
+    stack.kubectl("delete", "xd", "--all", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+    for pod in stack.cluster.api.get(PODS)["items"]:
+        stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
+    for host in lab.hosts:
+        assert "default." not in host.ssh("xl list").stdout
+        left = "losetup -l -n -O NAME,BACK-FILE; find /run/kubexen/disks /run/kubexen/seeds -mindepth 1"
+        assert host.ssh(left, check=False).stdout == ""
+    assert lab.host(1).ssh(f"head -c 12 {CLAIM}/disk.img").stdout == "to-the-claim"
+    stack.kubectl("delete", "pvc/files", "pv/pv-files", "secret/login", "--timeout=60s")
