@@ -20,6 +20,7 @@ from tests.xen.test_volumes import BUSY, volume
 
 WEB, KEEPER = "web", "keeper"
 SLOW = 2 * WAIT  # seconds that several things in a row may take
+AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
 XML = "/root/bare.xml"
 BARE = f"""
 virsh -q -c xen:///system dumpxml --inactive default.{WEB} |
@@ -52,10 +53,26 @@ def web(stack: Stack, installed: float, figure: Figure) -> str:
 
 
 @pytest.fixture(scope="module")
-def keeper(stack: Stack, lab: Lab, installed: float) -> str:
-    """A domain with a claim and a seed, on xen1, that runs; its name in Xen."""
-    lab.host(1).ssh(f"mkdir -p {CLAIM} && truncate -s 8M {CLAIM}/disk.img")
-    there = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["xen1"]}
+def drained(stack: Stack, lab: Lab, web: str, figure: Figure) -> XenHost:
+    """The host that the first domain was on, drained and free again."""
+    source, _ = where(stack, lab)
+    (anchor,) = anchors(stack, WEB)
+    assert (anchor["status"]["phase"], anchor["spec"]["nodeName"]) == ("Running", source.name)
+    begin = time.monotonic()
+    stack.kubectl("drain", source.name, "--ignore-daemonsets", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+    figure("kubectl drain of a node with one domain, s", time.monotonic() - begin)
+    assert web not in source.ssh("xl list").stdout
+    uid = anchor["metadata"]["uid"].replace("-", "[-_]")
+    source.until(f"! grep -qE 'pod{uid}' /proc/[0-9]*/cgroup", WAIT)
+    stack.kubectl("uncordon", source.name)
+    return source
+
+
+@pytest.fixture(scope="module")
+def applied(stack: Stack, drained: XenHost) -> XenHost:
+    """A domain with a claim and a seed begins to start; the host that has its claim."""
+    drained.ssh(f"mkdir -p {CLAIM} && truncate -s 8M {CLAIM}/disk.img")
+    there = {"key": "kubernetes.io/hostname", "operator": "In", "values": [drained.name]}
     local = {"local": {"path": CLAIM}, "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": "default"},
               "stringData": {"text": "#cloud-config\npassword: seen-by-the-guest\n"}}  # fmt: skip
@@ -63,8 +80,14 @@ def keeper(stack: Stack, lab: Lab, installed: float) -> str:
         KEEPER, type="pvh", memory={"size": "128Mi"}, disks=[{"name": "files", "claimName": "files", "target": "xvda"}],
         cloudInit={"userData": {"secretName": "login", "key": "text"}},
     ))  # fmt: skip
+    return drained
+
+
+@pytest.fixture(scope="module")
+def keeper(stack: Stack, applied: XenHost) -> str:
+    """The same, when it runs; its name in Xen."""
     stack.wait_reason(KEEPER, "Running", SLOW)
-    lab.host(1).guest_wait(f"default.{KEEPER}", "guest up")
+    applied.guest_wait(f"default.{KEEPER}", "guest up")
     return f"default.{KEEPER}"
 
 
@@ -111,68 +134,57 @@ def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: s
         free = dom0.ssh("awk '/^MemAvailable/ {print $2}' /proc/meminfo").stdout
         figure(f"{dom0.name}: memory of dom0 that is available, MiB", int(free) / 1024)
         assert int(free) > 256 * 1024
-    figure("of this a bare `virsh create` of the same domain, s", int(host.ssh(BARE).stdout) / 1e9)
+        told = {check["name"]: check["message"] for check in stack.get("xhost", dom0.name)["status"]["checks"]}
+        assert told["StateFlags"] == "domains are read by Xen's own library"
 
 
-def test_a_drain_moves_the_domain_to_the_other_host(stack: Stack, lab: Lab, web: str, figure: Figure) -> None:
-    source, _ = where(stack, lab)
-    (anchor,) = anchors(stack, WEB)
-    assert (anchor["status"]["phase"], anchor["spec"]["nodeName"]) == ("Running", source.name)
-    begin = time.monotonic()
-    stack.kubectl("drain", source.name, "--ignore-daemonsets", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
-    figure("kubectl drain of a node with one domain, s", time.monotonic() - begin)
-    assert web not in source.ssh("xl list").stdout
+@pytest.mark.usefixtures("applied")  # it starts on the one host while the other starts what was moved there
+def test_a_drain_moves_the_domain_to_the_other_host(stack: Stack, lab: Lab, web: str, drained: XenHost) -> None:
     stack.wait_reason(WEB, "Running", SLOW)
     target, _ = where(stack, lab)
-    assert target.name != source.name
+    assert target != drained
     assert f"{web} " in target.ssh("xl list").stdout
+    assert web not in drained.ssh("xl list").stdout
     assert [a["spec"]["nodeName"] for a in anchors(stack, WEB)] == [target.name]
-    uid = anchor["metadata"]["uid"].replace("-", "[-_]")
-    source.until(f"! grep -qE 'pod{uid}' /proc/[0-9]*/cgroup", WAIT)
-    stack.kubectl("uncordon", source.name)
 
 
-def test_a_domain_has_its_claim_and_its_seed(lab: Lab, keeper: str) -> None:
-    host = lab.host(1)
+def test_a_domain_has_its_claim_and_its_seed(applied: XenHost, keeper: str) -> None:
+    host = applied
     host.guest_run(keeper, "echo to-the-claim | dd of=/dev/xvda conv=fsync 2>/dev/null")
     host.until(f"head -c 20 {CLAIM}/disk.img | grep -q to-the-claim")
     assert "seen-by-the-guest" in host.guest_output(keeper, "grep -a -o seen-by-the-guest /dev/xvdz")
 
 
 def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> None:
-    host, domid = where(stack, lab)
-    before = [(host, web, domid, boot(host, web)), (lab.host(1), keeper, where(stack, lab, KEEPER)[1], boot(lab.host(1), keeper))]
-    for dom0 in lab.hosts:
-        dom0.ssh("kill -KILL $(pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent')")
-    begin = time.monotonic()
-    agents_are_at_work(stack, "144Mi")
-    figure("agents are at work again after a SIGKILL, s", time.monotonic() - begin)
-
+    known = [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))]
+    before = [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known]
+    assert [domid for domid, _ in before] == [domid for _, _, domid in known]
     old = {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
+    for host in lab.hosts:
+        host.ssh(f"kill -KILL $({AGENT})")
     begin = time.monotonic()
     stack.install(logLevel="debug")
     rolled_out(stack)
-    figure("helm upgrade of two agents, s", time.monotonic() - begin)
+    figure("helm upgrade of two agents that were killed, s", time.monotonic() - begin)
     assert not old & {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
     agents_are_at_work(stack, "160Mi")
-    for dom0, guest, known, its_boot in before:
-        assert int(dom0.ssh(f"xl domid {guest}").stdout) == known
-        assert boot(dom0, guest) == its_boot
+    assert [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known] == before
 
 
 def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_them(
-    stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure
-) -> None:
+    stack: Stack, lab: Lab, web: str, applied: XenHost, keeper: str, figure: Figure
+) -> None:  # fmt: skip
     host, domid = where(stack, lab)
     (anchor,) = anchors(stack, KEEPER)
     its_boot, uid = boot(host, web), anchor["metadata"]["uid"]
     stack.helm("uninstall", RELEASE)
+    figure("a bare `virsh create` of the first domain, s", int(host.ssh(BARE).stdout) / 1e9)
     stack.cluster.api.wait_gone(f"/api/v1/namespaces/{AGENTS}", WAIT)
     for dom0 in lab.hosts:
-        dom0.until("! pgrep -f /usr/bin/kubexen-agent", WAIT)
+        dom0.until(f"! {AGENT}", WAIT)
     assert f"{web} " in host.ssh("xl list").stdout
     mount = f"/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~local-volume/pv-files"
-    assert BUSY in lab.host(1).ssh(f"umount {mount} 2>&1", check=False).stdout
+    assert BUSY in applied.ssh(f"umount {mount} 2>&1", check=False).stdout
 
     begin = time.monotonic()
     stack.install()
@@ -184,8 +196,8 @@ def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_
     assert [a["metadata"]["uid"] for a in anchors(stack, KEEPER)] == [uid]
 
 
-@pytest.mark.usefixtures("web")
-def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, keeper: str) -> None:
+@pytest.mark.usefixtures("keeper")
+def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, applied: XenHost) -> None:
     stack.kubectl("delete", "xd", "--all", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
     for pod in stack.cluster.api.get(PODS)["items"]:
         stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
@@ -193,5 +205,5 @@ def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, keep
         assert "default." not in host.ssh("xl list").stdout
         left = "losetup -l -n -O NAME,BACK-FILE; find /run/kubexen/disks /run/kubexen/seeds -mindepth 1"
         assert host.ssh(left, check=False).stdout == ""
-    assert lab.host(1).ssh(f"head -c 12 {CLAIM}/disk.img").stdout == "to-the-claim"
+    assert applied.ssh(f"head -c 12 {CLAIM}/disk.img").stdout == "to-the-claim"
     stack.kubectl("delete", "pvc/files", "pv/pv-files", "secret/login", "--timeout=60s")
