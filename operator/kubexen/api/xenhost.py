@@ -38,7 +38,7 @@ class XenInfo(StatusModel):
     """The hypervisor."""
 
     version: str = Field(default="", max_length=64, description="Xen's version, as in 4.17.3; xl info: xen_version.")
-    caps: str = Field(default="", max_length=512, description="Kinds of guests it can run; xl info: xen_caps and virt_caps.")
+    caps: str = Field(default="", max_length=512, description="Kinds of guests it can run; xl info: xen_caps.")
     command_line: str = Field(default="", max_length=2048, description="Xen's own command line; xl info: xen_commandline.")
 
 

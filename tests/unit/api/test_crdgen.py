@@ -109,7 +109,7 @@ XL_SHOWS = {
     },
     "XenHost": {
         "nodeName": "xl info: host", "kernel": "xl info: release", "scheduler": "xl info: xen_scheduler",
-        "xen.version": "xl info: xen_version", "xen.caps": "xl info: xen_caps and virt_caps",
+        "xen.version": "xl info: xen_version", "xen.caps": "xl info: xen_caps",
         "xen.commandLine": "xl info: xen_commandline",
         "cpus.physical": "xl info: nr_cpus", "cpus.nodes": "xl info: nr_nodes", "cpus.mhz": "xl info: cpu_mhz",
         "cpus.coresPerSocket": "xl info: cores_per_socket", "cpus.threadsPerCore": "xl info: threads_per_core",

@@ -201,7 +201,8 @@ class LibvirtDriver:
         """Of our domains that Xen did not show: those that libvirt is at work on, and whether some have come since.
 
         A guest's reboot is an end and a new start to libvirt (10 s under emulation): whoever took the domain for gone in
-        between would start it a second time, or give it up. Only libvirt knows of it then, whoever asks. Errors: Unreachable.
+        between would start it a second time, or give it up. Only libvirt knows of it then, whoever asks; and takes it for active
+        until it has cleaned up after the old one. Errors: Unreachable.
         """
         between, arrived = [], False
         with self._connection.calls("look for domains that are not in Xen") as conn:

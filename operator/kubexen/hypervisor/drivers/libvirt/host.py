@@ -32,7 +32,7 @@ def host_by_xc(connection: Connection, xen: LowLevel) -> HostInfo:
         free_memory_kib=physical["free_memory"],
         dom0_memory_kib=dom0["mem_kb"],
         scheduler=xen.scheduler(),
-        capabilities=(*about["xen_caps"].split(), *physical["virt_caps"].split()),
+        capabilities=tuple(about["xen_caps"].split()),
         command_line=about.get("xen_commandline", ""),
     )
 
@@ -55,7 +55,7 @@ def host_by_xl(connection: Connection, commands: Commands) -> HostInfo:
         free_memory_kib=int(about["free_memory"]) * 1024,
         dom0_memory_kib=int(dom0[2]) * 1024,
         scheduler=about["xen_scheduler"],
-        capabilities=(*about["xen_caps"].split(), *about.get("virt_caps", "").split()),
+        capabilities=tuple(about["xen_caps"].split()),
         command_line=about.get("xen_commandline", ""),
     )
 

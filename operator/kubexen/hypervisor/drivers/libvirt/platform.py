@@ -60,7 +60,7 @@ class Platform(Protocol):
         """Its share of the CPUs, weight and cap."""
 
     def is_busy(self, domain: Any) -> bool:
-        """Whether libvirt is at work on a domain that is not active: starting it, or done with ending it."""
+        """Whether libvirt is at work on a domain, as it is all through its reboot."""
 
     def devices(self, domain: Any, domid: int) -> Devices: ...
 
@@ -136,7 +136,7 @@ class XenPlatform:
         domain.setSchedulerParameters({"weight": config.weight, "cap": config.cap})
 
     def is_busy(self, domain: Any) -> bool:
-        return not domain.isActive() and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
+        return bool(domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
 
     def devices(self, domain: Any, domid: int) -> Devices:
         return devices_of(self._xen, domid)
