@@ -83,8 +83,8 @@ class DomainReconciler:
             for event in plan.events:
                 self._events.event(_reference(domain), "Warning" if event.warning else "Normal",
                                    event.reason, event.message)
+            await self._end_strangers(domain)  # before the object goes, and the garbage collector asks for theirs in its own way
             waits = [plan.requeue_after, *[await self._execute(domain, step) for step in plan.steps]]
-            await self._end_strangers(domain)
             waits.append(await self._abandoned(key))
         except (Conflict, NotFound):
             await self._refresh(domain)
