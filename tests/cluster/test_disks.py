@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from hack.cluster.api import ApiError
 from tests.cluster import manifests
 from tests.cluster.tenant import Tenant, condition, is_ready, until, xl
 
@@ -136,3 +139,21 @@ def test_a_node_local_disk_brings_its_domain_back_to_its_node(tenant: Tenant) ->
         tenant.wait_reason("web", "WaitingForNode")
     tenant.wait_reason("web", "Running")
     assert until(lambda: tenant.where("web"))[0] == node
+
+
+def test_each_time_a_domain_is_placed_its_disk_is_claimed_by_a_write(tenant: Tenant) -> None:
+    """Whoever would free the disk by what he read before then meets a conflict: as a controller that has lost its lead."""
+    tenant.run(manifests.disk("data"), manifests.domain("web", disks=["data"]))
+    seen = []
+    for _ in range(2):
+        disk = tenant.get("data", "xdisk")
+        assert disk["status"]["usedBy"]["anchorUID"] == tenant.get("web")["status"]["anchorUID"]
+        seen.append(disk["metadata"]["resourceVersion"])
+        tenant.power("web", "Halted")
+        tenant.wait_reason("web", "Halted")
+        tenant.power("web", "Running")
+        tenant.wait_reason("web", "Running")
+    assert seen[0] != seen[1]
+    old = {"metadata": {"resourceVersion": seen[1]}, "status": {"usedBy": None}}
+    with pytest.raises(ApiError, match="modified"):
+        tenant.api.patch(f"{tenant.path('xdisk', 'data')}/status", old)

@@ -9,12 +9,13 @@ from tests.cluster import manifests
 from tests.cluster.tenant import KUBEXEN, Tenant, is_ready, until, xl
 
 
-def tear_away(tenant: Tenant, name: str) -> None:
+def tear_away(tenant: Tenant, *names: str) -> None:
     """As `kubectl patch` and `kubectl delete` by who may take the finalizer off."""
     tenant.stack.controller.stop()  # it would put its finalizer back
     try:
-        tenant.api.patch(tenant.path("xd", name), {"metadata": {"finalizers": None}})
-        tenant.api.delete(tenant.path("xd", name))
+        for name in names:
+            tenant.api.patch(tenant.path("xd", name), {"metadata": {"finalizers": None}})
+            tenant.api.delete(tenant.path("xd", name))
     finally:
         tenant.stack.start_controller()
 
@@ -52,3 +53,23 @@ def test_an_object_made_again_waits_for_the_domain_of_the_one_before(tenant: Ten
     assert is_ready(tenant.wait_reason("web", "Running"))
     until(lambda: before["metadata"]["uid"] not in [anchor["metadata"]["uid"] for anchor in tenant.anchors("web")])
     assert tenant.where("web")[1].uuid != domain.uuid
+
+
+def test_an_anchor_stays_while_nobody_can_say_that_its_domain_is_gone(tenant: Tenant) -> None:
+    """The agent of the one host is away: that it tells of no orphan means nothing."""
+    silent, other = (host.name for host in tenant.stack.hosts)
+    tenant.run(manifests.domain("unknown"), on=silent)
+    tenant.run(manifests.domain("gone"), on=other)
+    tenant.host(silent).kill_agent()
+    tear_away(tenant, "unknown", "gone")
+    with xl(tenant.host(other)) as sim:
+        sim.xl_destroy(tenant.xl_name("gone"))
+    until(lambda: not tenant.anchors("gone"))
+    assert len(tenant.anchors("unknown")) == 1
+
+    tenant.host(silent).restart_agent()
+    tenant.api.wait(f"{KUBEXEN}/xenhosts/{silent}", lambda found: bool(found["status"].get("orphaned")), 120)
+    assert len(tenant.anchors("unknown")) == 1
+    with xl(tenant.host(silent)) as sim:
+        sim.xl_destroy(tenant.xl_name("unknown"))
+    until(lambda: not tenant.anchors("unknown"))
