@@ -60,7 +60,6 @@ class Stack:
 
     def start(self, *, survive: bool = False) -> None:
         """Start whatever does not run; `survive`: the control plane outlives this process."""
-        self._save()
         if self.kubelets:
             self.start_nodes(survive=survive)
             self.install()
@@ -70,6 +69,7 @@ class Stack:
             self.wait("xhost", host.name, "condition=Ready")
 
     def _start_processes(self, survive: bool) -> None:
+        self._save()
         with ThreadPoolExecutor(2) as pool:
             lab = pool.submit(self._start_lab, survive)
             self.cluster.start(survive=survive)

@@ -114,7 +114,7 @@ class Claims:
                 device, claim, call = one.device, one.claim.claim, self._host.call
                 if one.file is not None:
                     device = await call(self._host.hypervisor.loop, claim.uid, one.file, read_only=one.claim.read_only)
-                await asyncio.to_thread(self._link, claim.uid, device)
+                await asyncio.to_thread(lead, self._links / claim.uid, device)
                 try:
                     await asyncio.to_thread(self._hold, claim.uid, device)
                 except OSError as error:
@@ -141,7 +141,7 @@ class Claims:
             if claim.volume_mode is VolumeMode.BLOCK:
                 device = self._kubelet.device(domain.status.anchor_uid or "", claim.volume_name)
                 if device is not None and device != target:
-                    self._link(claim.uid, device)
+                    lead(self._links / claim.uid, device)
                     target = device
             if target is not None:
                 self._keep(claim.uid, target)
@@ -192,9 +192,6 @@ class Claims:
             return {name: os.readlink(self._links / name) for name in os.listdir(self._links) if not name.startswith(".")}
         except FileNotFoundError:
             return {}
-
-    def _link(self, uid: str, target: str) -> None:
-        lead(self._links / uid, target)
 
     def _hold(self, uid: str, target: str) -> None:
         """Keep what the link says open, through every mount that the kubelet would have to undo before it gives up the

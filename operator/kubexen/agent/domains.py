@@ -23,15 +23,14 @@ from kubexen.agent.seeds import Seeds
 from kubexen.agent.storage.directory import Directory
 from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import Reason
-from kubexen.api.meta import ObjectMeta
-from kubexen.api.names import AGENT_MANAGER, API_VERSION
+from kubexen.api.names import AGENT_MANAGER
 from kubexen.api.xendisk import XenDisk
 from kubexen.api.xendomain import PowerState, XenDomain
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.errors import NotFound as DomainNotFound
-from kubexen.hypervisor.port import Devices, DomainState, Owner
+from kubexen.hypervisor.port import Devices, DomainState
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError, Conflict, NotFound
 from kubexen.kube.events import EventRecorder
@@ -42,7 +41,7 @@ from kubexen.plan import affinity, claims
 from kubexen.plan import domain as planning
 from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
 from kubexen.plan.problem import Problem
-from kubexen.plan.report import Event
+from kubexen.plan.report import Event, reference
 from kubexen.plan.resolve import References, config, directory, domain_name, domain_uuid, resolve
 from kubexen.plan.started import note
 
@@ -216,7 +215,7 @@ class Domains:
 
     def _of(self, key: str) -> list[DomainState]:
         """The domains on this host that are, or were, of an object of this key."""
-        return [s for s in self._host.domains.values() if s.owner and f"{s.owner.namespace}/{s.owner.name}" == key]
+        return [s for s in self._host.domains.values() if s.owner and s.owner.key == key]
 
     async def _stranger(self, key: str) -> float | None:
         """A domain of ours on this host whose object is not bound to it."""
@@ -405,12 +404,3 @@ def _without_samples(status: dict[str, Any]) -> dict[str, Any]:
 
 def _version(document: Object) -> int:
     return int(document["metadata"].get("resourceVersion") or 0)
-
-
-def reference(of: ObjectMeta | Owner) -> Object:
-    """The XenDomain, as Events name it."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": XenDomain.info.kind,
-        "metadata": {"name": of.name, "namespace": of.namespace, "uid": of.uid},
-    }

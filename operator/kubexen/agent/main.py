@@ -19,7 +19,7 @@ from kubexen.agent.anchors import Anchors
 from kubexen.agent.claims import Claims
 from kubexen.agent.devices import FileDevices
 from kubexen.agent.disks import Disks
-from kubexen.agent.domains import Domains, reference
+from kubexen.agent.domains import Domains
 from kubexen.agent.host import Host
 from kubexen.agent.network.bridges import Bridges
 from kubexen.agent.seeds import Seeds
@@ -41,6 +41,7 @@ from kubexen.kube.lease import LeaseHolder
 from kubexen.kube.queue import WorkQueue
 from kubexen.kube.reflector import Reflector
 from kubexen.kube.resources import Object
+from kubexen.plan.report import reference
 
 logger = logging.getLogger("kubexen.agent")
 
@@ -111,7 +112,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
 
     def attached(namespace: str, disk: str) -> bool:
         """Whether a domain that is on this host names the disk."""
-        here = {f"{s.owner.namespace}/{s.owner.name}" for s in host.domains.values() if s.owner}
+        here = {s.owner.key for s in host.domains.values() if s.owner}
         return any(
             key in here and any(d.get("disk") == disk for d in document["spec"].get("disks") or ())
             for key, document in domain_store.store.items()
@@ -143,7 +144,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
 
     def changed(state: DomainState) -> None:
         if state.owner is not None:
-            queue.add(f"{state.owner.namespace}/{state.owner.name}")
+            queue.add(state.owner.key)
 
     ready = asyncio.Event()  # everything was seen once
 
@@ -153,7 +154,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
             await asyncio.sleep(arguments.full_look)
             try:
                 for owner in await host.call(host.hypervisor.tidy):
-                    logger.warning("%s/%s: removed a definition of it", owner.namespace, owner.name)
+                    logger.warning("%s: removed a definition of it", owner.key)
                     events.event(reference(owner), "Warning", "DefinedByHand", "Somebody defined the domain on its host "
                                  "(virsh define); removed the definition, which would have outlived it")
                 if ready.is_set():

@@ -238,10 +238,6 @@ class Cache:
         """Whether the node was last seen not ready and its agent silent."""
         return node in self._lost
 
-    def lost(self) -> frozenset[str]:
-        """Every node that was."""
-        return frozenset(self._lost)
-
     def set_lost(self, node: str, lost: bool) -> None:
         (self._lost.add if lost else self._lost.discard)(node)
 

@@ -28,6 +28,7 @@ from kubexen.plan.addresses import assign
 from kubexen.plan.anchor import Anchor
 from kubexen.plan.order import comes_first
 from kubexen.plan.problem import Problem
+from kubexen.plan.report import reference
 from kubexen.plan.resolve import domain_uuid, resolve
 from kubexen.plan.world import CreateAnchor, DropFinalizer, EndAnchor, Plan, SetGate, Step, World
 
@@ -81,7 +82,7 @@ class DomainReconciler:
             if plan.status is not None:
                 await self._write(domain, plan)
             for event in plan.events:
-                self._events.event(_reference(domain), "Warning" if event.warning else "Normal",
+                self._events.event(reference(domain.metadata), "Warning" if event.warning else "Normal",
                                    event.reason, event.message)
             await self._end_strangers(domain)  # before the object goes, and the garbage collector asks for theirs in its own way
             waits = [plan.requeue_after, *[await self._execute(domain, step) for step in plan.steps]]
@@ -121,7 +122,7 @@ class DomainReconciler:
             claims=held,
             places=found.places,
             mounting=mounting,
-            barred=barred(self._cache),
+            barred=barred(self._cache, {anchor.node for anchor in anchors}),
         )
 
     def _check_uuid(self, domain: XenDomain) -> None:
@@ -269,14 +270,14 @@ class DomainReconciler:
 
     async def _release_disks(self, domain: XenDomain, kept: Set[str | None]) -> None:
         """Free the disks that a domain on no node holds, but those kept: what its spec names stays its own."""
-        for key in self._cache.disks_held(domain.metadata.uid):
-            namespace, _, name = key.partition("/")
-            disk = self._cache.get(XENDISKS, key)
-            if disk is None or namespace != domain.metadata.namespace or name in kept:
-                continue
+        held = (self._cache.get(XENDISKS, key) for key in self._cache.disks_held(domain.metadata.uid))
+        freed = [disk["metadata"] for disk in held if disk and disk["metadata"]["namespace"] == domain.metadata.namespace
+                 and disk["metadata"]["name"] not in kept]
+        if freed:
             await self._check_unbound(domain)
-            patch = {"metadata": {"resourceVersion": disk["metadata"]["resourceVersion"]}, "status": {"usedBy": None}}
-            answer = await self._api.merge(XENDISKS, name, patch, namespace, subresource="status")
+        for metadata in freed:
+            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"usedBy": None}}
+            answer = await self._api.merge(XENDISKS, metadata["name"], patch, metadata["namespace"], subresource="status")
             self._cache.put(XENDISKS, answer)
 
     async def _check_unbound(self, domain: XenDomain) -> None:
@@ -348,14 +349,6 @@ class DomainReconciler:
                                                          "uid": domain.metadata.uid}})
         except ApiError as error:
             logger.warning("%s: %s", domain.key, error)
-
-
-def _reference(domain: XenDomain) -> Object:
-    return {
-        "apiVersion": domain.api_version,
-        "kind": domain.info.kind,
-        "metadata": {"name": domain.metadata.name, "namespace": domain.metadata.namespace, "uid": domain.metadata.uid},
-    }
 
 
 def _holds_mac(domain: XenDomain, mac: str) -> bool:

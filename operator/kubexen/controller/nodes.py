@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,6 @@ from kubexen.api.quantity import Quantity
 from kubexen.controller.cache import Cache
 from kubexen.kube.client import Api
 from kubexen.kube.errors import NotFound
-from kubexen.kube.kinds import XENHOSTS
 from kubexen.kube.resources import LEASES, NODES
 from kubexen.plan.capacity import Held, capacity
 from kubexen.plan.resolve import request, reservation
@@ -111,11 +110,10 @@ def node_state(cache: Cache, name: str) -> NodeState:
     )
 
 
-def barred(cache: Cache) -> frozenset[str]:
-    """The Xen hosts that are lost or fenced: none may be given a domain."""
-    fenced = (name for name, host in cache.all(XENHOSTS).items()
-              if (boot := host.get("spec", {}).get("fencedBootID")) and boot == host.get("status", {}).get("bootID"))
-    return frozenset([*cache.lost(), *fenced])
+def barred(cache: Cache, nodes: Iterable[str]) -> frozenset[str]:
+    """Those of the nodes that are lost or fenced: none may be given a domain."""
+    states = ((name, node_state(cache, name)) for name in nodes)
+    return frozenset(name for name, state in states if state.lost or state.fenced)
 
 
 def largest(cache: Cache) -> Largest:

@@ -90,6 +90,11 @@ class Owner:
     name: str
     uid: str
 
+    @property
+    def key(self) -> str:
+        """NAMESPACE/NAME."""
+        return f"{self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True)
 class DiskConfig:

@@ -44,6 +44,7 @@ LIVE = ("Pending", "Running")
 PLACEMENT_FIELDS = (
     "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "priorityClassName", "schedulerName",
 )
+"""Fields of a spec that are about where the domain may be."""
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"

@@ -27,7 +27,7 @@ from kubexen.api.xendomain import LifecycleAction, PowerState, XenDomain
 from kubexen.hypervisor.port import NOT_IN_XEN, BackendState, Devices, DomainState, ShutdownReason
 from kubexen.plan import restarts
 from kubexen.plan.problem import Problem
-from kubexen.plan.report import Event, Report
+from kubexen.plan.report import ORDERLY, Event, Report
 from kubexen.plan.resolve import domain_uuid, reservation
 from kubexen.plan.started import changed_fields
 
@@ -42,6 +42,7 @@ LOOK_AGAIN = 5.0
 
 REBOOT_PATIENCE = 30.0
 """Seconds that the host has to carry out a guest's reboot before the agent does."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -141,7 +142,7 @@ def _has_ended(state: DomainState) -> bool:
 
 
 def _how(reason: str) -> Reason:
-    return Reason.POWERED_OFF if reason in (ShutdownReason.POWEROFF, ShutdownReason.REBOOT) else Reason.CRASHED
+    return Reason.POWERED_OFF if reason in ORDERLY else Reason.CRASHED
 
 
 class _Pass:
@@ -401,7 +402,7 @@ class _Pass:
         fields = changed_fields(state.note, self.domain)
         if fields:
             self.say.set(ConditionType.RESTART_REQUIRED, True, "SpecChanged",
-                      f"Waits for the next start: {', '.join(fields)}.")
+                         f"Waits for the next start: {', '.join(fields)}.")
         else:
             self.say.drop(ConditionType.RESTART_REQUIRED)
 

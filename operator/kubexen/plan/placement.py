@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from kubexen.api.conditions import Condition, ConditionType, Reason, find
@@ -341,8 +342,12 @@ class _Pass:
     def _fits(self, anchor: Anchor, *, place: bool = False) -> bool:
         """Whether it asks for, and mounts, what a start with the spec as it is now takes, where that may be; `place`: it need
         not mount it."""
-        fits = anchor.request == request(reservation(self.domain)) and anchor.placement == anchors_.placement(self.domain)
+        fits = anchor.request == request(reservation(self.domain)) and anchor.placement == self._placement
         return fits and (place or anchor.mounts_all(self.domain))
+
+    @cached_property
+    def _placement(self) -> str:
+        return anchors_.placement(self.domain)
 
     def _age(self) -> float:
         created = self.domain.metadata.creation_timestamp

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from kubexen.api.conditions import Condition, ConditionType, Reason, set_condition
 from kubexen.api.domainstatus import XenDomainStatus
-from kubexen.api.xendomain import PowerState
+from kubexen.api.meta import ObjectMeta
+from kubexen.api.names import API_VERSION
+from kubexen.api.xendomain import PowerState, XenDomain
+from kubexen.hypervisor.port import Owner, ShutdownReason
 from kubexen.plan import claims
 from kubexen.plan.problem import Problem
 
-POWERED_OFF = "poweroff"
-
-ORDERLY = (POWERED_OFF, "reboot")
+ORDERLY = (ShutdownReason.POWEROFF, ShutdownReason.REBOOT)
 """Ends that a guest chose: to stay off after one of them is as the spec asks."""
 
 STALLING = frozenset({
@@ -31,6 +33,15 @@ class Event:
     reason: str
     message: str
     warning: bool = False
+
+
+def reference(of: ObjectMeta | Owner) -> dict[str, Any]:
+    """The XenDomain, as Events name it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": XenDomain.info.kind,
+        "metadata": {"name": of.name, "namespace": of.namespace, "uid": of.uid},
+    }
 
 
 class Report:
@@ -115,4 +126,4 @@ class PlacementReport(Report):
 
 def how(reason: str) -> str:
     """Of a guest that ended for this reason (Xen's)."""
-    return "powered itself off" if reason == POWERED_OFF else f"ended ({reason})"
+    return "powered itself off" if reason == ShutdownReason.POWEROFF else f"ended ({reason})"

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from kubexen.api.xendomain import XenDomain
+from kubexen.plan.anchor import PLACEMENT_FIELDS
 
 LIVE_FIELDS = frozenset({
-    "powerState", "replicas", "uuid", "shutdownGracePeriodSeconds", "onPoweroff", "onCrash", "evictionStrategy",
-    "nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "priorityClassName", "schedulerName",
+    "powerState", "replicas", "uuid", "shutdownGracePeriodSeconds", "onPoweroff", "onCrash", "evictionStrategy", *PLACEMENT_FIELDS,
 })
 """Fields of a spec that need no restart: they are carried out live, or are about where it is placed."""
 

@@ -27,10 +27,11 @@ def test_amounts_as_the_api_server_writes_them() -> None:
 
 def test_a_lost_host_and_a_fenced_one_may_be_given_no_domain() -> None:
     cache = Cache()
-    for number, fenced in enumerate((None, "boot-1", "boot-0")):
-        name = f"xen{number}"
+    now, before = (f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 0))
+    names = ["xen0", "xen1", "xen2"]
+    for name, fenced in zip(names, (None, now, before), strict=True):
         cache.put(XENHOSTS, {"metadata": {"name": name, "uid": name, "resourceVersion": "1"},
-                             "spec": {"fencedBootID": fenced} if fenced else {}, "status": {"bootID": "boot-1"}})
-    assert barred(cache) == {"xen1"}
+                             "spec": {"fencedBootID": fenced} if fenced else {}, "status": {"bootID": now}})
+    assert barred(cache, names) == {"xen1"}
     cache.set_lost("xen0", True)
-    assert barred(cache) == {"xen0", "xen1"}
+    assert barred(cache, names) == {"xen0", "xen1"}
