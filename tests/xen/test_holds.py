@@ -27,6 +27,7 @@ SIZE = 4 * 1024**2
 AGENT = """
 import asyncio, sys
 from pathlib import Path
+from types import SimpleNamespace
 from kubexen.agent.claims import Claims
 from kubexen.agent.host import Host
 from kubexen.agent.storage.kubelet import Kubelet
@@ -36,12 +37,28 @@ from kubexen.plan.resolve import resolve
 from tests.unit.plan.builders import bound, claim, domain, references, uses
 
 class Dom0:
+    # a host without Xen: its loop devices are real, it has no domains
+
     def __init__(self):
         devices = LoopDevices()
         self.loop, self.unloop, self.loops = devices.make, devices.remove, devices.names
 
+    def host(self):
+        return SimpleNamespace(boot_id="this")
+
+    def domains(self):
+        return []
+
+    def subscribe(self, changed):
+        return lambda: None
+
+    def close(self):
+        pass
+
 async def main(root, act, block, uid):
-    host = Host(Dom0(), "xen1")
+    host = Host(Dom0, "xen1")
+    watch = asyncio.create_task(host.watch(lambda state: None))
+    await host.looked.wait()
     claims = Claims(Path(root), Kubelet(Path(root)), host)
     claims.take_hold()
     one = claim("data", block=block == "block").model_copy(update={"uid": uid})
@@ -53,6 +70,7 @@ async def main(root, act, block, uid):
         await claims.release([uid])
     print(act, flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    watch.cancel()
     host.close()
 
 asyncio.run(main(*sys.argv[1:]))
