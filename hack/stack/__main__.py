@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 from hack import needs
+from hack.image import image
 from hack.stack.demo import demo, say
 from hack.stack.stack import Stack
 from hack.tools.build import CONTROL_PLANE, tools
-from hack.xenlab.build import build, image
+from hack.xenlab.build import build
 
 
 def main() -> int:
@@ -22,7 +23,6 @@ def main() -> int:
     parser.add_argument("verb", choices=("demo", "up", "down", "env"))
     parser.add_argument("--driver", choices=("xen", "sim"), default="xen")
     parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--kubelets", action="store_true", help="up: the hosts' dom0s are real nodes")
     parser.add_argument("--state", type=Path)
     arguments = parser.parse_args()
     try:
@@ -45,18 +45,20 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             stack.stop()
         return 0
-    if arguments.driver == "xen":
+    real = arguments.driver == "xen"
+    if real:
         _needs_of_xen()
-    tools(families=(*CONTROL_PLANE, "helm"))
-    if arguments.driver == "xen":
+    tools(families=(*CONTROL_PLANE, "helm", *(["containerd"] if real else [])))
+    if real:
         build()
+        image.archive()
     if arguments.verb == "up":
-        stack = Stack(state, arguments.driver, arguments.nodes, kubelets=arguments.kubelets)
+        stack = Stack(state, arguments.driver, arguments.nodes, kubelets=real)
         _start(stack, survive=True)
         print(f'now: eval "$(make -s env STATE={state})"; kubectl get xhost')
         return 0
     folder = Path(arguments.state or tempfile.mkdtemp(prefix="kubexen-demo-"))
-    stack = Stack(folder / "stack", arguments.driver, arguments.nodes)
+    stack = Stack(folder / "stack", arguments.driver, arguments.nodes, kubelets=real)
     try:
         _start(stack)
         demo(stack)
@@ -76,22 +78,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _start(stack: Stack, *, survive: bool = False) -> None:
     start = time.monotonic()
-    say(f"starting a Kubernetes control plane and {stack.nodes} {stack.driver} hosts")
+    chart = ", and installing the chart on them" if stack.kubelets else ""
+    say(f"starting a Kubernetes control plane and {stack.nodes} {stack.driver} hosts{chart}")
     stack.start(survive=survive)
     say(f"up after {time.monotonic() - start:.1f} s")
 
 
 def _needs_of_xen() -> None:
     """Before minutes are spent on anything: can this machine have the Xen lab at all?"""
+    wanted = needs.LAB_BUILD | needs.IMAGE | needs.NODE
     try:
-        if image().path.is_dir():
-            needs.ensure(needs.LAB)
-        elif os.geteuid() == 0:
-            needs.ensure(needs.LAB_BUILD)
-        else:
-            lacking = needs.missing(needs.LAB_BUILD)
+        if os.geteuid() != 0:
+            lacking = needs.missing(wanted)
             packages = f" and these Debian packages: {' '.join(lacking)}" if lacking else ""
-            raise needs.MissingTools(f"real Xen hosts need root once, to build their image{packages}")
+            raise needs.MissingTools(f"real Xen hosts need root, which makes their disks{packages}")
+        needs.ensure(wanted)
     except needs.MissingTools as error:
         raise RuntimeError(f"{error}. Without that: make demo DRIVER=sim does the same on simulated hosts") from None
 

@@ -50,7 +50,7 @@ def demo(stack: Stack) -> None:
     source = stack.kubectl("get", "xd", "tiny-pvh", "-o", "jsonpath={.status.nodeName}")
     say(f"kubectl drain {source}")
     start = time.monotonic()
-    print(stack.kubectl("drain", source, "--timeout=300s", timeout=320))
+    print(stack.kubectl("drain", source, "--ignore-daemonsets", "--timeout=300s", timeout=320))
     say(f"drained after {time.monotonic() - start:.1f} s")
     stack.wait_reason("tiny-pvh", "Running")
     target = stack.kubectl("get", "xd", "tiny-pvh", "-o", "jsonpath={.status.nodeName}")

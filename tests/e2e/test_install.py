@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hack.stack.demo import demo
 from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, ROOT, WAIT, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
@@ -207,3 +208,13 @@ def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, appl
         assert host.ssh(left, check=False).stdout == ""
     assert applied.ssh(f"head -c 12 {CLAIM}/disk.img").stdout == "to-the-claim"
     stack.kubectl("delete", "pvc/files", "pv/pv-files", "secret/login", "--timeout=60s")
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_demo(stack: Stack) -> None:
+    demo(stack)
+    stack.kubectl("delete", "-f", str(ROOT / "examples/tiny/domains.yaml"), f"--timeout={SLOW:.0f}s", "--ignore-not-found")
+    for host in stack.hosts:
+        assert "tiny" not in host.xl_list()
+        assert not [f for f in host.files("/srv/shared") if f.startswith(".kubexen")]
+        stack.kubectl("uncordon", host.name)

@@ -1,6 +1,6 @@
 """The drivers' one suite over the real driver, in dom0: the same tests that run over the simulator.
 
-On two hosts without Kubernetes and without an agent, each with a share of the test files.
+On two hosts whose agents are stopped, each with a share of the test files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import pytest
 from hack.stack.stack import ROOT
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
-from tests.xen.conftest import LAB
 
 PYTEST = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments")
 FOLDER = "/opt/kubexen/contract"
@@ -30,11 +29,14 @@ OPTIONS = (
 )
 
 
-@pytest.fixture(scope="module")
-def hosts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[XenHost]]:
-    with Lab(tmp_path_factory.mktemp("contract") / "lab", nodes=2) as lab:
-        request.config.stash[LAB] = lab
-        yield lab.hosts
+@pytest.fixture
+def hosts(lab: Lab) -> Iterator[list[XenHost]]:
+    """Left alone: an agent would tell of every domain that is not its own."""
+    for host in lab.hosts:
+        host.stop_agent()
+    yield lab.hosts
+    for host in lab.hosts:
+        host.start_agent()
 
 
 def test_the_contract_on_real_xen(hosts: list[XenHost], tmp_path: Path) -> None:

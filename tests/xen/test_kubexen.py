@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from hack.stack.demo import demo
 from hack.stack.stack import ROOT, Stack
 from hack.xenlab.host import XenHost as LabHost
 from kubexen.api.quantity import Quantity
@@ -64,15 +63,6 @@ def wait_for_domid_other_than(stack: Stack, domid: int, reason: str = "Running")
 def events(stack: Stack) -> set[str]:
     found = json.loads(stack.kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
     return {e["reason"] for e in found if e["regarding"].get("name") == NAME}
-
-
-def test_the_demo(stack: Stack) -> None:
-    demo(stack)
-    stack.kubectl("delete", "-f", str(ROOT / "examples/tiny/domains.yaml"), "--timeout=180s", "--ignore-not-found")
-    for host in stack.hosts:
-        assert "tiny" not in host.xl_list()
-        assert not [f for f in host.files("/srv/shared") if f.startswith(".kubexen")]
-        stack.kubectl("uncordon", host.name)
 
 
 @pytest.mark.usefixtures("clean")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ maxmem = 256
 vif = ["bridge=xenbr0"]
 on_crash = "{on_crash}"
 """
+ADDRESSES = {"pv": "10.77.9.1", "pvh": "10.77.9.2"}
 
 
-def start(host: XenHost, name: str, kind: str, address: str = "10.77.9.1", on_crash: str = "destroy") -> None:
+def start(host: XenHost, name: str, kind: str, on_crash: str = "destroy") -> None:
     """Start a guest with plain xl, and wait for its init."""
-    host.write(f"/root/{name}.cfg", GUEST.format(name=name, type=kind, address=address, on_crash=on_crash))
+    host.write(f"/root/{name}.cfg", GUEST.format(name=name, type=kind, address=ADDRESSES[kind], on_crash=on_crash))
     host.ssh(f"xl create /root/{name}.cfg")
     host.guest_wait(name, "guest up")
 
@@ -35,10 +37,17 @@ def kib_in_guest(host: XenHost, name: str) -> int:
 
 
 @pytest.fixture
-def host(lab: Lab) -> Iterator[XenHost]:
-    """Host 1, with no guest left behind."""
-    yield lab.host(1)
-    lab.host(1).ssh("for id in $(xl list | awk 'NR > 1 && $2 > 0 {print $2}'); do xl destroy $id; done")
+def hosts(lab: Lab) -> Iterator[list[XenHost]]:
+    """Two hosts, with no guest left behind."""
+    yield lab.hosts
+    for host in lab.hosts:
+        host.ssh("for id in $(xl list | awk 'NR > 1 && $2 > 0 {print $2}'); do xl destroy $id; done")
+
+
+def for_both_kinds(hosts: list[XenHost], story: Callable[[XenHost, XenHost, str], None]) -> None:
+    """Let it happen with a guest of each kind, a host each, at the same time; it is told the other host as well."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(story, hosts, reversed(hosts), ("pv", "pvh")))
 
 
 def test_every_host_runs_xen_and_libvirt(lab: Lab) -> None:
@@ -84,70 +93,67 @@ def test_files_go_to_a_host_and_come_back(lab: Lab, tmp_path: Path) -> None:
     assert (tmp_path / "back/file").read_bytes() == bytes(range(256))
 
 
-@pytest.mark.parametrize("kind", ["pv", "pvh"])
-def test_a_guest_boots_changes_its_memory_and_powers_off(host: XenHost, lab: Lab, kind: str) -> None:
-    name = f"life-{kind}"
-    address = {"pv": "10.77.9.1", "pvh": "10.77.9.2"}[kind]  # a MAC each, so an address each: neighbours remember
-    start(host, name, kind, address)
-    lab.host(2).ssh(f"ping -c 2 -W 5 {address}")  # over the wire and the bridge
+def test_a_guest_boots_changes_its_memory_and_powers_off(hosts: list[XenHost]) -> None:
+    def story(host: XenHost, other: XenHost, kind: str) -> None:
+        name = f"life-{kind}"
+        start(host, name, kind)
+        other.ssh(f"ping -c 2 -W 5 {ADDRESSES[kind]}")  # over the wire and the bridge
 
-    before = kib_in_guest(host, name)
-    host.ssh(f"xl mem-set {name} 128")
-    host.until(f"xl list {name} | awk '$3 == 128 {{found = 1}} END {{exit !found}}'")
-    assert before - kib_in_guest(host, name) == 64 * 1024
-    host.ssh(f"xl mem-set {name} 192")
-    host.until(f"xl list {name} | awk '$3 == 192 {{found = 1}} END {{exit !found}}'")
-    assert kib_in_guest(host, name) == before
+        before = kib_in_guest(host, name)
+        host.ssh(f"xl mem-set {name} 128")
+        host.until(f"xl list {name} | awk '$3 == 128 {{found = 1}} END {{exit !found}}'")
+        assert before - kib_in_guest(host, name) == 64 * 1024
+        host.ssh(f"xl mem-set {name} 192")
+        host.until(f"xl list {name} | awk '$3 == 192 {{found = 1}} END {{exit !found}}'")
+        assert kib_in_guest(host, name) == before
 
-    host.guest_run(name, "poweroff")
-    host.until(f"! xl domid {name}")
+        host.guest_run(name, "poweroff")
+        host.until(f"! xl domid {name}")
 
-
-@pytest.mark.parametrize("kind", ["pv", "pvh"])
-def test_a_guest_shuts_down_when_the_toolstack_asks(host: XenHost, kind: str) -> None:
-    start(host, f"asked-{kind}", kind)
-    host.ssh(f"xl shutdown asked-{kind}")
-    host.until(f"! xl domid asked-{kind}")
+    for_both_kinds(hosts, story)
 
 
-def test_a_guest_without_a_network_boots_too(host: XenHost) -> None:
+def test_a_guest_reboots_on_command_and_shuts_down_when_the_toolstack_asks(hosts: list[XenHost]) -> None:
+    def story(host: XenHost, other: XenHost, kind: str) -> None:
+        name = f"again-{kind}"
+        start(host, name, kind)
+        before = host.ssh(f"xl domid {name}").stdout
+        host.guest_run(name, "reboot")
+        host.guest_wait(name, "guest up", count=2)
+        assert host.ssh(f"xl domid {name}").stdout != before
+        host.ssh(f"xl shutdown {name}")
+        host.until(f"! xl domid {name}")
+
+    for_both_kinds(hosts, story)
+
+
+def test_a_guest_without_a_network_boots_too(hosts: list[XenHost]) -> None:
     config = GUEST.format(name="alone", type="pv", address="", on_crash="destroy")
-    host.write("/root/alone.cfg", config.replace("vif", "#"))
-    host.ssh("xl create /root/alone.cfg")
-    host.guest_wait("alone", "guest up")
+    hosts[0].write("/root/alone.cfg", config.replace("vif", "#"))
+    hosts[0].ssh("xl create /root/alone.cfg")
+    hosts[0].guest_wait("alone", "guest up")
 
 
-def test_a_guest_reboots_on_command(host: XenHost) -> None:
-    start(host, "again", "pv")
-    before = host.ssh("xl domid again").stdout
-    host.guest_run("again", "reboot")
-    host.guest_wait("again", "guest up", count=2)
-    assert host.ssh("xl domid again").stdout != before
+def test_a_guest_crashes_on_command_and_its_console_tells(hosts: list[XenHost]) -> None:
+    def story(host: XenHost, other: XenHost, kind: str) -> None:
+        name = f"crash-{kind}"
+        start(host, name, kind, on_crash="preserve")
+        host.guest_run(name, "crash")
+        host.until(f"xl list {name} | awk '$5 ~ /c/ {{found = 1}} END {{exit !found}}'")
+        assert "sysrq triggered crash" in host.guest_console_tail(name).lower()
+
+    for_both_kinds(hosts, story)
 
 
-@pytest.mark.parametrize("kind", ["pv", "pvh"])
-def test_a_guest_crashes_on_command_and_its_console_tells(host: XenHost, kind: str) -> None:
-    name = f"crash-{kind}"
-    start(host, name, kind, on_crash="preserve")
-    host.guest_run(name, "crash")
-    host.until(f"xl list {name} | awk '$5 ~ /c/ {{found = 1}} END {{exit !found}}'")
-    assert "sysrq triggered crash" in host.guest_console_tail(name).lower()
-
-
-def test_power_loss_keeps_what_was_flushed(lab: Lab) -> None:
+def test_a_host_that_loses_power_is_not_alive_and_keeps_what_was_flushed(lab: Lab) -> None:
     host = lab.host(2)
     before = host.boot_id()
     host.ssh("echo kept >/root/kept && sync")
-    host.reboot()
-    assert host.boot_id() != before
-    assert host.ssh("cat /root/kept /srv/shared/greeting").stdout == "kept\nfrom one"
-
-
-def test_a_host_that_is_off_is_not_alive(lab: Lab) -> None:
-    host = lab.host(2)
     host.stop()
     assert not host.alive
     assert host.console_tail(5)
     host.start()
     assert host.alive
     host.wait()
+    assert host.boot_id() != before
+    assert host.ssh("cat /root/kept /srv/shared/greeting").stdout == "kept\nfrom one"
