@@ -33,10 +33,10 @@ from kubexen.hypervisor.port import DomainState, Flags, Owner, ShutdownReason
 from kubexen.plan import anchor, placement
 from kubexen.plan import domain as planning
 from kubexen.plan.addresses import assign
-from kubexen.plan.domain import Host, Observed
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import References, config, domain_uuid, request, reservation, resolve
 from kubexen.plan.started import note
+from kubexen.plan.step import Host, Observed
 from kubexen.plan.unplaced import Largest
 from kubexen.plan.world import NodeState, World
 from tests.cluster.bad_manifests import disk, domain, interface, network, pool

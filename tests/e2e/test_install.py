@@ -5,7 +5,11 @@ The tests go on from one another, in this order: hosts whose CPU is emulated tak
 
 from __future__ import annotations
 
+import json
+import subprocess
+import tarfile
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,6 +174,30 @@ def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: L
     assert not old & {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
     agents_are_at_work(stack, "160Mi")
     assert [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known] == before
+
+
+def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, web: str, keeper: str) -> None:
+    known = [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))]
+    before = [boot(host, guest) for guest, host, _ in known]
+    stack.helm("rollback", RELEASE)
+    rolled_out(stack)
+    assert "--log-level=debug" not in json.dumps(pods(stack, AGENTS))
+    agents_are_at_work(stack, "144Mi")
+    assert [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))] == known
+    assert [boot(host, guest) for guest, host, _ in known] == before
+
+
+@pytest.mark.usefixtures("web")
+def test_the_doctor_finds_nothing_wrong_and_packs_what_the_pods_said(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "bundle.tar.gz"
+    command = ["kubectl", "xen", "doctor", "--bundle", str(file)]
+    done = subprocess.run(command, env=stack.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours = [f"{namespace}/{pod['metadata']['name']}" for namespace in (NAMESPACE, AGENTS) for pod in pods(stack, namespace)]
+    with tarfile.open(file) as bundle:
+        logs = {name: bundle.extractfile(name) for name in bundle.getnames() if "/logs/" in name}
+        assert sorted(name.rpartition("/")[0].partition("/logs/")[2] for name in logs) == sorted(ours)
+        assert all(log is not None and log.read().strip() for log in logs.values())
 
 
 def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_them(

@@ -18,7 +18,9 @@ from hack.cluster.process import Process
 from kubexen.api.names import MEMORY_RESOURCE, VCPUS_RESOURCE
 from kubexen.plan.anchor import GRACE_SECONDS
 from tests.e2e import pods
+from tests.e2e.conftest import Figure
 
+ANCHORS = 20
 WAITS = "import signal; print('hello', flush=True); signal.pause()"
 
 
@@ -50,6 +52,33 @@ def test_an_anchor_stays_when_its_pod_is_deleted_until_its_process_is_killed(
 
     os.kill(process, signal.SIGKILL)
     cluster.api.wait_gone(path)
+
+
+def test_what_anchors_take_of_their_node(cluster: Cluster, node: Kubelet, namespace: str, figure: Figure) -> None:
+    """Their processes, and a shim and a sandbox each, by the share of memory that each of them has of its own."""
+    names = [f"held-{n}" for n in range(ANCHORS)]
+    cluster.patch_capacity(node.name, {MEMORY_RESOURCE: "8192", VCPUS_RESOURCE: "64"})
+    paths = [pods.create(cluster, pods.anchor_of(name, namespace, node.name)) for name in names]
+    found = [pods.wait_phase(cluster, path, "Running") for path in paths]
+    its = [process for pod in found for process in pods.processes(f"pod{pod['metadata']['uid']}")]
+    assert len(its) == 2 * ANCHORS  # the sandbox's, and kubexen-anchor
+    shims = {parent(process) for process in its}
+    assert len(shims) == ANCHORS
+    taken = sum(kib(process) for process in (*its, *shims)) / ANCHORS / 1024
+    figure("an anchor takes of its node's memory, MiB", taken)
+    assert taken < 24
+    for process in its:
+        os.kill(process, signal.SIGKILL)
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def kib(process: int) -> int:
+    """The memory of a process, what it shares divided by those who share it."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def test_kubectl_logs_and_exec_reach_a_pod(cluster: Cluster, node: Kubelet, namespace: str) -> None:

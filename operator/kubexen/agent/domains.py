@@ -9,41 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from kubexen.agent.anchors import Anchors
 from kubexen.agent.claims import Claims
 from kubexen.agent.devices import FileDevices
-from kubexen.agent.disks import Disks
-from kubexen.agent.host import START_SECONDS, Host
-from kubexen.agent.network.bridges import Bridges
+from kubexen.agent.host import Host
 from kubexen.agent.seeds import Seeds
-from kubexen.agent.storage.directory import Directory
+from kubexen.agent.starter import Starter
 from kubexen.api.base import InvalidObject
-from kubexen.api.conditions import Reason
 from kubexen.api.names import AGENT_MANAGER
-from kubexen.api.xendisk import XenDisk
-from kubexen.api.xendomain import PowerState, XenDomain
-from kubexen.api.xennetwork import XenNetwork
-from kubexen.api.xenstoragepool import XenStoragePool
+from kubexen.api.xendomain import XenDomain
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.errors import NotFound as DomainNotFound
 from kubexen.hypervisor.port import Devices, DomainState
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError, Conflict, NotFound
 from kubexen.kube.events import EventRecorder
-from kubexen.kube.kinds import XENDISKS, XENDOMAINS
+from kubexen.kube.kinds import XENDOMAINS
 from kubexen.kube.queue import Turns
-from kubexen.kube.resources import NAMESPACES, Object
-from kubexen.plan import affinity, claims
+from kubexen.kube.resources import Object
 from kubexen.plan import domain as planning
-from kubexen.plan.domain import Destroy, Observed, Pause, SetMemory, Shutdown, Start, Unpause
+from kubexen.plan import step
 from kubexen.plan.problem import Problem
 from kubexen.plan.report import Event, reference
-from kubexen.plan.resolve import References, config, directory, domain_name, domain_uuid, resolve
-from kubexen.plan.started import note
+from kubexen.plan.resolve import domain_name, domain_uuid
+from kubexen.plan.step import Destroy, Observed, Pause, Plan, SetMemory, Shutdown, Start, Unpause
 
 logger = logging.getLogger(__name__)
 
@@ -59,15 +52,12 @@ STEPS = 6
 
 class Domains:
     def __init__(
-        self, api: Api, host: Host, events: EventRecorder, *, store: Mapping[str, Object],
-        pools: Callable[[], Mapping[str, XenStoragePool]], networks: Callable[[], Mapping[str, XenNetwork]],
-        disks: Disks, claims: Claims, devices: FileDevices, seeds: Seeds, anchors: Anchors, storage: Directory,
-        bridges: Bridges, starts: Turns, ends: Turns,
+        self, api: Api, host: Host, events: EventRecorder, *, store: Mapping[str, Object], starter: Starter,
+        claims: Claims, devices: FileDevices, seeds: Seeds, anchors: Anchors, starts: Turns, ends: Turns,
     ) -> None:
         self._api, self._host, self._events = api, host, events
-        self._store, self._pools, self._networks = store, pools, networks
-        self._disks, self._claims, self._devices, self._seeds, self._anchors = disks, claims, devices, seeds, anchors
-        self._storage, self._bridges = storage, bridges
+        self._store, self._starter = store, starter
+        self._claims, self._devices, self._seeds, self._anchors = claims, devices, seeds, anchors
         self._turns: dict[type, Turns] = {Start: starts, Destroy: ends}
         self._newest: dict[str, Object] = {}  # read or written by ourselves, until the store has it
         self._problems: dict[str, tuple[int, Problem]] = {}  # by key: generation, and what went wrong
@@ -176,7 +166,7 @@ class Domains:
         self._newest[domain.key] = document
         return fresh
 
-    async def _plan(self, domain: XenDomain) -> planning.Plan:
+    async def _plan(self, domain: XenDomain) -> Plan:
         state = self._state(domain)
         devices = Devices()
         if state is not None and not (state.flags.shutdown or state.flags.dying):
@@ -193,7 +183,7 @@ class Domains:
         if generation != domain.metadata.generation:
             problem = None
         return planning.plan(
-            domain, seen, planning.Host(self._host.node, self._host.boot_id), problem, datetime.now(UTC)
+            domain, seen, step.Host(self._host.node, self._host.boot_id), problem, datetime.now(UTC)
         )
 
     def _state(self, domain: XenDomain) -> DomainState | None:
@@ -246,7 +236,7 @@ class Domains:
 
     # --- doing
 
-    async def _execute(self, domain: XenDomain, plan: planning.Plan) -> bool:
+    async def _execute(self, domain: XenDomain, plan: Plan) -> bool:
         """Carry out the plan's step. Returns whether it failed; then the problem is kept for the next plan."""
         try:
             await self._step(domain, plan)
@@ -266,13 +256,13 @@ class Domains:
         self._tell(domain, plan.events)
         return False
 
-    async def _step(self, domain: XenDomain, plan: planning.Plan) -> None:
+    async def _step(self, domain: XenDomain, plan: Plan) -> None:
         hypervisor = self._host.hypervisor
         match plan.step:
             case Start() if domain.status.domid is None:
-                await self._start(domain)
+                await self._starter.start(domain)
             case Start():
-                await self._tell_meanwhile(domain, self._start(domain), plan)
+                await self._tell_meanwhile(domain, self._starter.start(domain), plan)
             case Destroy(uuid, domid):
                 ending = self._host.call(hypervisor.destroy, uuid, domid, about=uuid)
                 await self._tell_meanwhile(domain, ending)
@@ -287,7 +277,7 @@ class Domains:
             case SetMemory(uuid, kib):
                 await self._host.call(hypervisor.set_memory, uuid, kib, about=uuid)
 
-    async def _tell_meanwhile(self, domain: XenDomain, act: Awaitable[None], plan: planning.Plan | None = None) -> None:
+    async def _tell_meanwhile(self, domain: XenDomain, act: Awaitable[None], plan: Plan | None = None) -> None:
         """Do what may take long (Xen builds a domain, or scrubs its memory); then the status does not wait for its end: it
         says what the plan does, or what a look finds then."""
         acting = asyncio.ensure_future(act)
@@ -302,61 +292,6 @@ class Domains:
                 logger.warning("%s: nothing was told meanwhile: %s", domain.key, error)
         await acting
 
-    async def _start(self, domain: XenDomain) -> None:
-        """Check everything, make the disks, start. Nothing is made before all was checked."""
-        refs = await self._references(domain)
-        resolved = resolve(domain, refs)
-        direct = domain.spec.boot.direct
-        assert direct is not None  # resolve() has said so
-        for file, path, field in ((direct.kernel, resolved.kernel, "kernel"), (direct.initrd, resolved.initrd, "initrd")):
-            if file is not None:
-                await asyncio.to_thread(
-                    self._storage.file, path, str(directory(refs.pools[file.pool])), f"spec.boot.direct.{field}"
-                )
-        for interface in resolved.interfaces:
-            self._bridges.check(interface.network.spec.bridge, interface.network.metadata.name)
-        if domain.spec.cpu.affinity:
-            affinity.check(domain, self._host.node, (await self._host.info()).cpus)
-        missing = [i.name for i in domain.spec.interfaces if i.name not in domain.status.mac_addresses]
-        if missing:
-            raise Problem(Reason.STARTING, f"The new interface {missing[0]} gets its MAC address at the next placement: "
-                          "powerState Halted and back to Running", retry_after=30)
-        await self._check_sole(domain)
-        seed = await asyncio.to_thread(self._seeds.read, domain, resolved)
-        async with self._claims.opened(domain, resolved) as opened:
-            await self._disks.prepare(domain, resolved, refs)
-            await self._claims.attach(opened)
-        if seed is not None:
-            await self._seeds.write(domain, seed)
-        await self._host.call(
-            self._host.hypervisor.create, config(domain, resolved, note=note(domain)),
-            about=domain_uuid(domain), timeout=START_SECONDS, paused=domain.spec.power_state is PowerState.PAUSED,
-        )
-
-    async def _references(self, domain: XenDomain) -> References:
-        """The objects that the spec names: disks and the namespace read afresh, pools and networks as watched."""
-        names = {entry.disk for entry in domain.spec.disks if entry.disk}
-        found, disks = await asyncio.gather(
-            self._api.get(NAMESPACES, domain.metadata.namespace),
-            asyncio.gather(*(self._disk(name, domain.metadata.namespace) for name in names)),
-        )
-        present = {disk.metadata.name: disk for disk in disks if disk is not None}
-        labels = found["metadata"].get("labels") or {}
-        return References(present, self._pools(), self._networks(), labels, claims.recorded(domain))
-
-    async def _check_sole(self, domain: XenDomain) -> None:
-        """That no other domain on a node has one of its claims, of all domains of the namespace as they are now."""
-        if domain.status.claims:
-            documents, _ = await self._api.list(XENDOMAINS, domain.metadata.namespace)
-            others = [XenDomain.parse(document) for document in documents]
-            claims.check_sole(domain, domain.status.claims, others)
-
-    async def _disk(self, name: str, namespace: str) -> XenDisk | None:
-        try:
-            return XenDisk.parse(await self._api.get(XENDISKS, name, namespace))
-        except NotFound:
-            return None
-
     # --- telling
 
     def _tell(self, domain: XenDomain, events: tuple[Event, ...]) -> None:
@@ -365,7 +300,7 @@ class Domains:
                 reference(domain.metadata), "Warning" if event.warning else "Normal", event.reason, event.message
             )
 
-    async def _save(self, domain: XenDomain, plan: planning.Plan) -> float | None:
+    async def _save(self, domain: XenDomain, plan: Plan) -> float | None:
         """Write the status if it says something new; mere samples only once in a while."""
         new, old = planning.owned(plan.status), planning.owned(domain.status)
         if new == old:

@@ -23,6 +23,7 @@ from kubexen.agent.domains import Domains
 from kubexen.agent.host import Host
 from kubexen.agent.network.bridges import Bridges
 from kubexen.agent.seeds import Seeds
+from kubexen.agent.starter import Starter
 from kubexen.agent.storage.directory import Directory
 from kubexen.agent.storage.kubelet import FOLDER, Kubelet
 from kubexen.agent.xenhost import HostReporter
@@ -121,10 +122,12 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
 
     events = EventRecorder(api, "kubexen-agent", node)
     disks = Disks(api, storage, node, pools, attached, devices)
+    starter = Starter(
+        api, host, pools=pools, networks=networks, disks=disks, claims=claims, seeds=seeds, storage=storage, bridges=bridges
+    )
     domains = Domains(
-        api, host, events, store=domain_store.store, pools=pools, networks=networks, disks=disks,
-        claims=claims, devices=devices, seeds=seeds, anchors=Anchors(arguments.root), storage=storage, bridges=bridges,
-        starts=queue.turns(STARTS), ends=queue.turns(ENDS),
+        api, host, events, store=domain_store.store, starter=starter, claims=claims, devices=devices, seeds=seeds,
+        anchors=Anchors(arguments.root), starts=queue.turns(STARTS), ends=queue.turns(ENDS),
     )
     reporter = HostReporter(
         api, host, events, orphans=domains.orphans, pools=pools, networks=networks, storage=storage, bridges=bridges,

@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
-from kubexen.api.base import rules
+from kubexen.api.base import SpecModel, rules
+
+MAX_AMOUNT = "1Pi"
+"""Of memory and of a disk; what lies far beyond cannot be counted in bytes."""
 
 ObjectName = Annotated[
     str,
@@ -146,3 +149,10 @@ Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 
 Anything = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 """A part of a Pod that is handed on as it is; the API server checks it when the anchor is made."""
+
+
+class PoolFile(SpecModel):
+    """A file that an administrator put into a storage pool."""
+
+    pool: ObjectName = Field(description="The XenStoragePool that holds the file; no xl key.")
+    file: RelativePath = Field(description="The file's path inside the pool; no xl key.")

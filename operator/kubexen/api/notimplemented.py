@@ -6,9 +6,10 @@ Nothing is ignored silently. Only values that ask for something count: a field l
 from collections.abc import Iterator
 
 from kubexen.api.base import SpecModel
+from kubexen.api.devices import DiskDevice
 from kubexen.api.xenaction import Act, XenActionSpec
 from kubexen.api.xendisk import DiskFormat, XenDiskSpec
-from kubexen.api.xendomain import DiskDevice, DomainType, EvictionStrategy, LifecycleAction, PowerState, XenDomainSpec
+from kubexen.api.xendomain import DomainType, EvictionStrategy, LifecycleAction, PowerState, XenDomainSpec
 from kubexen.api.xenmigration import XenMigrationSpec
 from kubexen.api.xennetwork import XenNetworkSpec
 from kubexen.api.xenstoragepool import XenStoragePoolSpec

@@ -9,10 +9,9 @@ from typing import ClassVar
 from pydantic import ConfigDict, Field
 
 from kubexen.api.base import SpecModel, StatusModel, rules, unchangeable
-from kubexen.api.fields import ObjectName
+from kubexen.api.fields import MAX_AMOUNT, ObjectName, PoolFile
 from kubexen.api.kind import AGE, MESSAGE, REASON, STATUS_DEFAULT, Column, ConditionedStatus, KindInfo, Resource
 from kubexen.api.quantity import Quantity
-from kubexen.api.xendomain import MAX_AMOUNT, PoolFile
 
 
 class DiskFormat(StrEnum):

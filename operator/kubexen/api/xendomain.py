@@ -10,8 +10,10 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from kubexen.api.base import DEFAULT_EMPTY, SpecModel, list_map, rules, unchangeable
+from kubexen.api.boot import Boot
+from kubexen.api.devices import CloudInit, DomainDisk, DomainInterface, Graphics, PciDevice
 from kubexen.api.domainstatus import XenDomainStatus
-from kubexen.api.fields import Anything, CpuSet, IpAddress, ItemName, Mac, ObjectName, Rate, RelativePath, Uuid
+from kubexen.api.fields import MAX_AMOUNT, Anything, CpuSet, ObjectName, Uuid
 from kubexen.api.kind import (
     AGE,
     MESSAGE,
@@ -25,8 +27,6 @@ from kubexen.api.kind import (
 from kubexen.api.quantity import Quantity
 
 MIN_MEMORY = "1Mi"
-MAX_AMOUNT = "1Pi"
-"""Of memory and of a disk; what lies far beyond cannot be counted in bytes."""
 
 
 class PowerState(StrEnum):
@@ -57,88 +57,6 @@ class EvictionStrategy(StrEnum):
     LIVE_MIGRATE = "LiveMigrate"
     SAVE_RESTORE = "SaveRestore"
     RESTART = "Restart"
-
-
-class DiskDevice(StrEnum):
-    DISK = "disk"
-    CDROM = "cdrom"
-
-
-class BootloaderName(StrEnum):
-    PVGRUB = "pvgrub"
-    PYGRUB = "pygrub"
-
-
-class FirmwareType(StrEnum):
-    BIOS = "bios"
-    UEFI = "uefi"
-
-
-class PoolFile(SpecModel):
-    """A file that an administrator put into a storage pool."""
-
-    pool: ObjectName = Field(description="The XenStoragePool that holds the file; no xl key.")
-    file: RelativePath = Field(description="The file's path inside the pool; no xl key.")
-
-
-class DirectBoot(SpecModel):
-    """Boots a kernel from the host's side, without a boot loader."""
-
-    kernel: PoolFile = Field(description="The kernel image; xl: kernel.")
-    initrd: PoolFile | None = Field(default=None, description="The initial ramdisk; xl: ramdisk.")
-    root: str | None = Field(
-        default=None, max_length=255, pattern=r"^[!-~]+$", description="The root device, as in /dev/xvda1; xl: root."
-    )
-    cmdline: str = Field(
-        default="",
-        max_length=2048,
-        pattern=r"^[ -~]*$",
-        description="More of the kernel's command line, in printable ASCII; xl: extra.",
-    )
-
-
-class Bootloader(SpecModel):
-    """Boots what a boot loader finds on the guest's own disk."""
-
-    name: BootloaderName = Field(
-        description="pvgrub runs inside the guest; pygrub runs on the host, where a pool allows it; xl: bootloader."
-    )
-    args: list[Annotated[str, Field(max_length=255)]] = Field(
-        default=[], max_length=16, description="The boot loader's arguments; xl: bootloader_args."
-    )
-
-
-class Firmware(SpecModel):
-    """Boots like a physical machine."""
-
-    type: FirmwareType = Field(default=FirmwareType.BIOS, description="bios or uefi; xl: bios (seabios or ovmf).")
-    order: str | None = Field(
-        default=None,
-        max_length=3,
-        pattern=r"^[cdn]+$",
-        description="Devices to boot from, in order: c disk, d CD, n network; xl: boot.",
-    )
-
-
-class Boot(SpecModel):
-    """How the domain boots: exactly one of direct, bootloader, firmware."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "[has(self.direct), has(self.bootloader), has(self.firmware)].filter(given, given).size() == 1",
-                "give exactly one of direct, bootloader and firmware",
-            )
-        )
-    )
-
-    direct: DirectBoot | None = Field(
-        default=None, description="Boot this kernel; xl: kernel, ramdisk, root and extra."
-    )
-    bootloader: Bootloader | None = Field(
-        default=None, description="Boot by a boot loader from the guest's disk; xl: bootloader."
-    )
-    firmware: Firmware | None = Field(default=None, description="Boot by firmware, hvm only; xl: bios and boot.")
 
 
 class Cpu(SpecModel):
@@ -207,102 +125,6 @@ class Memory(SpecModel):
     @property
     def maximum(self) -> Quantity:
         return self.max or self.size
-
-
-class DomainDisk(SpecModel):
-    """A disk as the guest sees it."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "has(self.device) && self.device == 'cdrom' ? !(has(self.disk) && has(self.claimName))"
-                " : has(self.disk) != has(self.claimName)",
-                "give exactly one of disk and claimName (only a cdrom may be empty)",
-            )
-        )
-    )
-
-    name: ItemName = Field(description="This entry's name, unique in the list; no xl key.")
-    disk: ObjectName | None = Field(
-        default=None, description="The XenDisk of this namespace to attach; xl: target of disk."
-    )
-    claim_name: ObjectName | None = Field(
-        default=None, description="A PersistentVolumeClaim of this namespace instead; xl: target of disk."
-    )
-    target: str = Field(
-        max_length=10,
-        pattern=r"^(xvd|hd|sd)[a-z]{1,2}[0-9]{0,2}$",
-        description="The device in the guest, as in xvda; xl: vdev of disk.",
-    )
-    device: DiskDevice = Field(
-        default=DiskDevice.DISK, description="disk or cdrom (default: disk); xl: devtype of disk."
-    )
-    read_only: bool = Field(
-        default=False, description="Whether the guest may not write (default: false); xl: access of disk."
-    )
-    shareable: bool = Field(
-        default=False, description="Whether others may write to it at once (default: false); xl: access=! of disk."
-    )
-
-
-class DomainInterface(SpecModel):
-    """A network interface of the guest."""
-
-    name: ItemName = Field(description="This entry's name, unique in the list; a MAC is derived from it; no xl key.")
-    network: ObjectName = Field(description="The XenNetwork it is on; xl: bridge of vif.")
-    mac: Mac | None = Field(
-        default=None,
-        description="The MAC address (default: one in 00:16:3e, from the object's uid and this name, that stays); "
-        "xl: mac of vif.",
-    )
-    address: IpAddress | None = Field(
-        default=None, description="The IP address; reaches the guest by cloud-init; xl: ip of vif."
-    )
-    rate: Rate | None = Field(
-        default=None, description="The most the guest may send, as in 10Mb/s or 1MB/s@20ms; xl: rate of vif."
-    )
-    model: str | None = Field(
-        default=None,
-        max_length=32,
-        pattern=r"^[a-z0-9][a-z0-9-]*$",
-        description="The emulated card, hvm only, as in e1000; xl: model of vif.",
-    )
-
-
-class Vnc(SpecModel):
-    """A VNC display; its address and password are not a user's to choose."""
-
-
-class Graphics(SpecModel):
-    """Displays of the guest."""
-
-    vnc: Vnc | None = Field(default=None, description="A VNC display; xl: vnc of vfb.")
-
-
-class PciDevice(SpecModel):
-    """A host device for the guest alone."""
-
-    device: str = Field(
-        max_length=317,
-        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
-        description="The name that the administrator gave to host devices, as in kubexen.dev/nic-x710; xl: pci.",
-    )
-
-
-class SecretKey(SpecModel):
-    """A key of a Secret of this namespace."""
-
-    secret_name: ObjectName = Field(description="The Secret; no xl key.")
-    key: str = Field(max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="The key in the Secret; no xl key.")
-
-
-class CloudInit(SpecModel):
-    """What cloud-init in the guest reads."""
-
-    user_data: SecretKey | None = Field(default=None, description="cloud-init's user data; no xl key.")
-    network_data: SecretKey | None = Field(
-        default=None, description="cloud-init's network data (default: made from the interfaces); no xl key."
-    )
 
 
 class Toleration(SpecModel):

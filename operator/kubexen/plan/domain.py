@@ -6,7 +6,6 @@ back, looks again and asks again. A step that starts or destroys is taken only o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,12 +23,13 @@ from kubexen.api.domainstatus import (
 )
 from kubexen.api.quantity import Quantity
 from kubexen.api.xendomain import LifecycleAction, PowerState, XenDomain
-from kubexen.hypervisor.port import NOT_IN_XEN, BackendState, Devices, DomainState, ShutdownReason
+from kubexen.hypervisor.port import NOT_IN_XEN, BackendState, DomainState, ShutdownReason
 from kubexen.plan import restarts
 from kubexen.plan.problem import Problem
 from kubexen.plan.report import ORDERLY, Event, Report
 from kubexen.plan.resolve import domain_uuid, reservation
 from kubexen.plan.started import changed_fields
+from kubexen.plan.step import Destroy, Host, Observed, Pause, Plan, SetMemory, Shutdown, Start, Step, Unpause
 
 CONDITIONS = (ConditionType.DOMAIN_READY, ConditionType.RESTART_REQUIRED)
 """The conditions of a XenDomain that are the agent's."""
@@ -42,71 +42,6 @@ LOOK_AGAIN = 5.0
 
 REBOOT_PATIENCE = 30.0
 """Seconds that the host has to carry out a guest's reboot before the agent does."""
-
-
-@dataclass(frozen=True)
-class Start:
-    pass
-
-
-@dataclass(frozen=True)
-class Destroy:
-    uuid: str
-    domid: int
-
-
-@dataclass(frozen=True)
-class Shutdown:
-    uuid: str
-
-
-@dataclass(frozen=True)
-class Pause:
-    uuid: str
-
-
-@dataclass(frozen=True)
-class Unpause:
-    uuid: str
-
-
-@dataclass(frozen=True)
-class SetMemory:
-    uuid: str
-    kib: int
-
-
-Step = Start | Destroy | Shutdown | Pause | Unpause | SetMemory
-
-
-@dataclass(frozen=True)
-class Host:
-    """What the plan knows of the host it is on."""
-
-    node: str
-    boot_id: str
-
-
-NO_DEVICES = Devices()
-
-
-@dataclass(frozen=True)
-class Observed:
-    """The domain on this host; `state` None: it is not here."""
-
-    state: DomainState | None
-    devices: Devices = NO_DEVICES
-    ended_at: datetime | None = None  # since when it has the flag `s`
-    asked_at: datetime | None = None  # when it was last asked to shut down
-    unclaimed: int | None = None  # the domid of a domain of its uuid and name of which libvirt does not know whose it is
-
-
-@dataclass(frozen=True)
-class Plan:
-    status: XenDomainStatus
-    step: Step | None = None
-    events: tuple[Event, ...] = ()
-    requeue_after: float | None = None
 
 
 def plan(domain: XenDomain, seen: Observed, host: Host, problem: Problem | None, now: datetime) -> Plan:

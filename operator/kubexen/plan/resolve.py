@@ -12,12 +12,14 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from kubexen.api.conditions import Reason
+from kubexen.api.devices import DomainInterface
 from kubexen.api.domainstatus import ClaimStatus, Reservation
+from kubexen.api.fields import PoolFile
 from kubexen.api.meta import allows
 from kubexen.api.notimplemented import notimplemented
 from kubexen.api.quantity import MIB
 from kubexen.api.xendisk import XenDisk
-from kubexen.api.xendomain import DomainInterface, DomainType, LifecycleAction, PoolFile, XenDomain
+from kubexen.api.xendomain import DomainType, LifecycleAction, XenDomain
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
 from kubexen.hypervisor import port

@@ -12,7 +12,8 @@ from string import ascii_lowercase
 from typing import Any
 
 from kubexen.api.conditions import Reason
-from kubexen.api.xendomain import DomainInterface, SecretKey, XenDomain
+from kubexen.api.devices import DomainInterface, SecretKey
+from kubexen.api.xendomain import XenDomain
 from kubexen.api.xennetwork import AddressRange, XenNetwork
 from kubexen.plan.problem import Problem
 

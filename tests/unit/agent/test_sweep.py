@@ -15,9 +15,8 @@ UNREADABLE = {"metadata": {"name": "web", "namespace": "shop", "uid": OF, "resou
 def domains(machine: Machine, store: dict[str, Any]) -> Domains:
     nobody = cast(Any, None)
     return Domains(
-        nobody, machine.host, nobody, store=store, pools=dict, networks=dict, disks=nobody, claims=machine.claims(),
-        devices=machine.devices(), seeds=machine.seeds(), anchors=nobody, storage=nobody, bridges=nobody,
-        starts=nobody, ends=nobody,
+        nobody, machine.host, nobody, store=store, starter=nobody, claims=machine.claims(), devices=machine.devices(),
+        seeds=machine.seeds(), anchors=nobody, starts=nobody, ends=nobody,
     )
 
 

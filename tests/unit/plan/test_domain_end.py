@@ -12,7 +12,8 @@ import pytest
 from kubexen.api.conditions import ConditionType, find
 from kubexen.api.domainstatus import MovePhase, Restarts, XenDomainStatus
 from kubexen.hypervisor.port import NOT_IN_XEN, DomainState, ShutdownReason
-from kubexen.plan.domain import Destroy, Observed, Plan, Shutdown, Start, Step, Unpause, plan
+from kubexen.plan.domain import plan
+from kubexen.plan.step import Destroy, Observed, Plan, Shutdown, Start, Step, Unpause
 from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, move, shows, state
 
 READY = ConditionType.DOMAIN_READY

@@ -10,9 +10,10 @@ import pytest
 from kubexen.api.conditions import Condition, ConditionType, Reason, find
 from kubexen.api.domainstatus import Exit
 from kubexen.hypervisor.port import BackendState, Devices, DeviceState, DomainState
-from kubexen.plan.domain import Observed, Pause, SetMemory, Step, Unpause, owned, plan
+from kubexen.plan.domain import owned, plan
 from kubexen.plan.problem import Problem
 from kubexen.plan.started import changed_fields, note
+from kubexen.plan.step import Observed, Pause, SetMemory, Step, Unpause
 from tests.unit.plan.builders import HOST, NOW, RUNNING, UID, ago, bound, domain, says, shows, state
 
 READY = ConditionType.DOMAIN_READY

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from kubexen.api.domainstatus import MovePhase, Restarts, XenDomainStatus
 from kubexen.api.xendomain import XenDomain
 from kubexen.hypervisor.port import BackendState, Devices, DeviceState, ShutdownReason
-from kubexen.plan.domain import Destroy, Observed, Start, owned, plan
+from kubexen.plan.domain import owned, plan
 from kubexen.plan.problem import Problem
 from kubexen.plan.started import changed_fields, note
+from kubexen.plan.step import Destroy, Observed, Start
 from tests.unit.plan.builders import HOST, NOW, RUNNING, ago, bound, domain, ended, move, says, state
 
 ACTIONS = st.sampled_from(

@@ -10,9 +10,10 @@ import pytest
 from kubexen.api.conditions import ConditionType, Reason, find
 from kubexen.api.domainstatus import Reservation, Restarts, XenDomainStatus
 from kubexen.api.quantity import Quantity
-from kubexen.plan.domain import Observed, Plan, Start, plan
+from kubexen.plan.domain import plan
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import reservation
+from kubexen.plan.step import Observed, Plan, Start
 from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, says, shows, state, uses
 
 ABSENT = Observed(None)

@@ -11,7 +11,8 @@ import pytest
 
 from kubexen.api.conditions import Reason
 from kubexen.api.domainstatus import XenDomainStatus
-from kubexen.api.xendomain import PoolFile, XenDomain
+from kubexen.api.fields import PoolFile
+from kubexen.api.xendomain import XenDomain
 from kubexen.hypervisor.port import DiskConfig, DomainType, InterfaceConfig, Owner
 from kubexen.plan.claims import Claim
 from kubexen.plan.problem import Problem
