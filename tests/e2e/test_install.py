@@ -9,6 +9,7 @@ import json
 import subprocess
 import tarfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +36,48 @@ virsh -q -c xen:///system create {XML} >/dev/null
 echo $(($(date +%s%N) - begin))
 virsh -q -c xen:///system destroy bare
 """
+IMPORT = "import time; begin = time.monotonic(); import kubexen.agent.main; print(time.monotonic() - begin)"
 CLAIM = "/srv/claims/files"
 PODS = "/api/v1/namespaces/default/pods"
 
 
 @pytest.fixture(scope="module")
-def installed(stack: Stack) -> float:
+def installed(stack: Stack) -> datetime:
     """When `helm install` began."""
-    begin = time.monotonic()
+    begin = datetime.now(UTC)
     stack.install()
     stack.kubectl("apply", "-f", str(ROOT / "examples/tiny/network.yaml"))
     return begin
 
 
 @pytest.fixture(scope="module")
-def web(stack: Stack, installed: float, figure: Figure) -> str:
+def web(stack: Stack, installed: datetime, figure: Figure) -> str:
     """A domain that runs; its name in Xen."""
     stack.apply(manifest(WEB))
     stack.wait_reason(WEB, "Running", SLOW)
-    figure("helm install to the first domain Ready, s", time.monotonic() - installed)
+    figure("helm install to the first domain Ready, s", (datetime.now(UTC) - installed).total_seconds())
+    node = stack.get("xd", WEB)["status"]["nodeName"]
+    (agent,) = (pod for pod in pods(stack, AGENTS) if pod["spec"]["nodeName"] == node)
+    (anchor,) = anchors(stack, WEB)
+    for what, when in (
+        ("the agent's container runs", runs_since(agent)),
+        ("its XenHost is Ready", ready_since(stack.get("xhost", node))),
+        ("the anchor is made", anchor["metadata"]["creationTimestamp"]),
+        ("the anchor runs", runs_since(anchor)),
+        ("the domain is Ready", ready_since(stack.get("xd", WEB))),
+    ):
+        figure(f"- until {what}, s", (datetime.fromisoformat(when) - installed).total_seconds())
+    took = stack.kubectl("exec", "-n", AGENTS, agent["metadata"]["name"], "--", "python3", "-c", IMPORT)
+    figure("- of it Python's import in the agent, s", float(took))
     return f"default.{WEB}"
+
+
+def runs_since(pod: dict[str, Any]) -> str:
+    return str(pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"])
+
+
+def ready_since(document: dict[str, Any]) -> str:
+    return next(str(c["lastTransitionTime"]) for c in document["status"]["conditions"] if c["type"] == "Ready")
 
 
 @pytest.fixture(scope="module")
