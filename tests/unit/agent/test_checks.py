@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,6 +135,22 @@ def test_errors_come_before_warnings() -> None:
     assert found == [("BridgeMissing", False), ("PoolUnusable", False), ("B", False), ("A", True)]
 
 
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs/install.md").read_text()
+LAB = ROOT / "hack/xenlab/dom0"
+
+
 def test_the_page_on_installing_masks_what_the_check_looks_for() -> None:
-    page = Path(__file__).parents[3] / "docs/install.md"
-    assert f"\nsystemctl mask {' '.join(f'{service}.service' for service in checks.ENDERS)}\n" in page.read_text()
+    assert f"\nsystemctl mask {' '.join(f'{service}.service' for service in checks.ENDERS)}\n" in PAGE
+
+
+def test_the_page_on_installing_names_the_packages_that_the_hosts_of_the_lab_have() -> None:
+    installed = {word for line in (LAB / "packages").read_text().splitlines() if line[:1] != "#" for word in line.split()}
+    (command,) = re.findall(r"^apt-get install (.*)$", PAGE, re.MULTILINE)
+    assert set(command.split()) <= installed
+
+
+@pytest.mark.parametrize("file", ["/etc/xen/xl.conf", "/etc/libvirt/libxl.conf"])
+def test_the_page_on_installing_sets_what_is_set_on_the_hosts_of_the_lab(file: str) -> None:
+    (lines,) = re.findall(rf"`{file}`[^`]*:\n\n```\n(.*?)```", PAGE, re.DOTALL)
+    assert lines in (LAB / f"root{file}").read_text()
