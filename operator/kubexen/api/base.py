@@ -32,7 +32,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 class Model(BaseModel):
-    """Unknown fields are ignored, so that an older agent survives a newer CRD."""
+    """A document, or a part of one. Unknown fields are ignored, so that an older agent survives a newer CRD."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
@@ -53,9 +53,9 @@ class Model(BaseModel):
 
 
 class SpecModel(Model):
-    """A part of a spec: ours to read and never to write, hence frozen."""
+    """A part of a spec: ours to read and never to write, hence frozen. What it does not know is kept, for notimplemented.py."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class StatusModel(Model):
@@ -76,6 +76,9 @@ def list_map(*keys: str) -> dict[str, Any]:
     """A list whose items are told apart by these keys: unique, and merged one by one by server-side apply."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
+
+HANDED_ON: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
+"""json_schema_extra of what is handed on as it is: nobody here has to know what else is in it."""
 
 DEFAULT_EMPTY: dict[str, Any] = {"default": {}}
 """json_schema_extra of a nested model that is filled with its own defaults when it is not given."""

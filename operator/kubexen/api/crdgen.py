@@ -47,7 +47,7 @@ def structural(node: Schema, definitions: Mapping[str, Schema], defaults: bool =
     if isinstance(values, dict):
         if "x-kubernetes-preserve-unknown-fields" not in node:
             node["additionalProperties"] = structural(values, definitions, defaults)
-    elif values:
+    elif values and properties is None:  # what a model keeps besides its fields is for its readers: the server prunes it
         node["x-kubernetes-preserve-unknown-fields"] = True
     if "type" not in node and "x-kubernetes-int-or-string" not in node:
         raise ValueError(f"no type in {node}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
-from kubexen.api.base import SpecModel, rules
+from kubexen.api.base import HANDED_ON, SpecModel, rules
 
 MAX_AMOUNT = "1Pi"
 """Of memory and of a disk; what lies far beyond cannot be counted in bytes."""
@@ -147,7 +147,7 @@ def rfc3339(time: datetime) -> str:
 
 Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 
-Anything = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+Anything = Annotated[dict[str, Any], Field(json_schema_extra=HANDED_ON)]
 """A part of a Pod that is handed on as it is; the API server checks it when the anchor is made."""
 
 

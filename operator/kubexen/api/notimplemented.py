@@ -1,11 +1,12 @@
 """Which fields of a spec this version does not carry out: an object that sets one is Stalled, reason NotImplemented.
 
-Nothing is ignored silently. Only values that ask for something count: a field left at its default never does.
+Nothing is ignored silently. Only values that ask for something count: a field left at its default never does. A field that this
+version does not know asks for something, of a newer one: the CRD is the newer one's while an upgrade is under way.
 """
 
 from collections.abc import Iterator
 
-from kubexen.api.base import SpecModel
+from kubexen.api.base import HANDED_ON, SpecModel
 from kubexen.api.devices import DiskDevice
 from kubexen.api.xenaction import Act, XenActionSpec
 from kubexen.api.xendisk import DiskFormat, XenDiskSpec
@@ -37,7 +38,21 @@ def notimplemented(spec: SpecModel) -> list[str]:
             fields = _set(spec.action not in ACTS, "action")
         case _:
             fields = iter(())
-    return [f"spec.{field}" for field in fields]
+    return [f"spec.{field}" for field in (*fields, *_unknown(spec))]
+
+
+def _unknown(model: SpecModel, prefix: str = "") -> Iterator[str]:
+    if model.model_config.get("json_schema_extra") == HANDED_ON:
+        return
+    yield from (f"{prefix}{name}" for name in model.model_extra or {})
+    for attribute, field in type(model).model_fields.items():
+        value, name = getattr(model, attribute), f"{prefix}{field.alias}"
+        if isinstance(value, SpecModel):
+            yield from _unknown(value, f"{name}.")
+        elif isinstance(value, list):
+            for number, item in enumerate(value):
+                if isinstance(item, SpecModel):
+                    yield from _unknown(item, f"{name}[{getattr(item, 'name', number)}].")
 
 
 def _domain(spec: XenDomainSpec) -> Iterator[str]:

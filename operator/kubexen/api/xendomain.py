@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from kubexen.api.base import DEFAULT_EMPTY, SpecModel, list_map, rules, unchangeable
+from kubexen.api.base import DEFAULT_EMPTY, HANDED_ON, SpecModel, list_map, rules, unchangeable
 from kubexen.api.boot import Boot
 from kubexen.api.devices import CloudInit, DomainDisk, DomainInterface, Graphics, PciDevice
 from kubexen.api.domainstatus import XenDomainStatus
@@ -150,7 +150,7 @@ class Toleration(SpecModel):
 class TopologySpreadConstraint(SpecModel):
     """How domains are spread over the cluster, as in a Pod; further fields are handed on as they are."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(json_schema_extra=HANDED_ON)
 
     max_skew: int = Field(ge=1, description="By how many domains topologies may differ; no xl key.")
     topology_key: str = Field(max_length=317, description="The node label that makes a topology; no xl key.")

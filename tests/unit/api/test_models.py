@@ -22,10 +22,11 @@ def test_the_smallest_object_is_read_and_written_back(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.info.kind)
-def test_fields_of_a_newer_version_are_ignored(kind: Any) -> None:
+def test_what_a_newer_version_tells_is_ignored_and_what_it_asks_for_is_kept(kind: Any) -> None:
     document = BUILDERS[kind.info.kind]()
-    newer = put(put(put(document, "spec.colour", "red"), "status.mood", {"a": 1}), "metadata.managedFields", [{}])
+    newer = put(put(document, "status.mood", {"a": 1}), "metadata.managedFields", [{}])
     assert kind.parse(newer) == kind.parse(document)
+    assert kind.parse(put(newer, "spec.colour", "red")).spec.to_dict()["colour"] == "red"
 
 
 def test_defaults_are_xls_or_the_designs() -> None:

@@ -34,6 +34,10 @@ CARRIED_OUT = {
     ),
     "preserve": put(domain(), "spec.onCrash", "preserve"),
     "placement": put(domain(), "spec.affinity", {"nodeAffinity": {}}),
+    "spread, with a field of a Pod's that is not known here": put(
+        domain(), "spec.topologySpreadConstraints",
+        [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "minDomains": 2}],
+    ),
     "tolerations": put(domain(), "spec.tolerations", [{"operator": "Exists"}]),
     "strategies that come later": put(domain(), "spec.evictionStrategy", ["LiveMigrate", "Restart"]),
     "an empty pci list": put(domain(), "spec.pci", []),
@@ -69,6 +73,10 @@ NOT_YET = {
     "mac pool": (put(network(), "spec.macPool", {}), "spec.macPool"),
     "network rate": (put(network(), "spec.rate", {"default": "10Mb/s"}), "spec.rate"),
     "live migration": (put(migration(), "spec.strategy", "LiveMigrate"), "spec.strategy"),
+    "a field of a newer version": (put(domain(), "spec.turbo", True), "spec.turbo"),
+    "a newer field of a part": (put(domain(), "spec.cpu.turbo", 3), "spec.cpu.turbo"),
+    "a newer field of an item": (put(domain(), "spec.disks", [ROOT | {"cache": "none"}]), "spec.disks[root].cache"),
+    "a newer field of a disk": (put(disk(), "spec.source", {"file": FILE | {"offset": 8}}), "spec.source.file.offset"),
     "sysrq": (put(action(), "spec", {"domainName": "web", "action": "SysRq", "argument": "h"}), "spec.action"),
 }
 
