@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -27,6 +26,7 @@ from hack.cluster.nodeconfig import SERVICE
 from hack.cluster.nodes import SimulatedNodes
 from hack.cluster.ports import free_ports
 from hack.cluster.process import ComponentFailed, Process
+from hack.guard import Guard
 from hack.tools.build import CONTROL_PLANE, binary, tools
 
 REPOSITORY = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ class Cluster(SimulatedNodes):
         self.node_monitor_grace_period = node_monitor_grace_period or saved.get("node_monitor_grace_period", 40)
         self._credentials = Credentials(self.state / "pki")
         self._processes = {name: Process(name, self.state) for name in COMPONENTS}
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard = Guard("hack.cluster", self.state)
 
     # Life
 
@@ -72,7 +72,7 @@ class Cluster(SimulatedNodes):
         self.state.mkdir(parents=True, exist_ok=True)
         self._credentials.ensure()
         if not survive:
-            self._start_guard()
+            self._guard.start()
         try:
             self._start_on_free_ports(fresh)
         except BaseException:
@@ -84,10 +84,7 @@ class Cluster(SimulatedNodes):
         for node in self.kubelets():
             node.stop()
         self._stop_components()
-        if self._guard:
-            self._guard.kill()
-            self._guard.communicate()
-            self._guard = None
+        self._guard.stop()
         if delete:
             shutil.rmtree(self.state, ignore_errors=True)
 
@@ -335,13 +332,3 @@ class Cluster(SimulatedNodes):
     def _wait_healthy(self, name: str) -> None:
         layout = self._layout
         self._processes[name].wait_ready(lambda: layout.healthy(name), READY_TIMEOUT)
-
-    def _start_guard(self) -> None:
-        """A process that waits for the end of this one, however it comes, and then stops the cluster."""
-        if self._guard is None:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-m", "hack.cluster", "down", "--after-stdin", "--state", str(self.state)],
-                cwd=REPOSITORY,
-                stdin=subprocess.PIPE,
-                start_new_session=True,
-            )

@@ -14,6 +14,7 @@ from hack.cluster import kubelet
 from hack.cluster.cluster import Cluster, KubectlError
 from hack.cluster.nodeconfig import IMAGE
 from hack.cluster.process import Process
+from hack.guard import Guard
 from hack.image import image
 from hack.stack import chart, dom0
 from hack.stack.hosts import ROOT, SimulatedHost, XenLabHost
@@ -54,12 +55,13 @@ class Stack:
         self._dom0_disk = self.state / "dom0.img"
         self.lab = self._lab() if driver == "xen" else None
         self.controller = Process("controller", self.state)
+        self._guard = Guard("hack.stack", self.state)
         self.hosts: list[SimulatedHost] | list[XenLabHost] = []
 
     # --- its life
 
     def start(self, *, survive: bool = False) -> None:
-        """Start whatever does not run; `survive`: the control plane outlives this process."""
+        """Start whatever does not run; `survive`: it outlives this process."""
         if self.kubelets:
             self.start_nodes(survive=survive)
             self.install()
@@ -69,10 +71,10 @@ class Stack:
             self.wait("xhost", host.name, "condition=Ready")
 
     def _start_processes(self, survive: bool) -> None:
-        self._save()
+        self._begin(survive)
         with ThreadPoolExecutor(2) as pool:
-            lab = pool.submit(self._start_lab, survive)
-            self.cluster.start(survive=survive)
+            lab = pool.submit(self._start_lab)
+            self.cluster.start(survive=True)
             self._install_without_workloads()
             self.start_controller()
             lab.result()
@@ -89,6 +91,7 @@ class Stack:
         if self.lab is not None:
             self.lab.stop()
         self.cluster.stop()
+        self._guard.stop()
         shutil.rmtree(self.state, ignore_errors=True)
 
     def start_controller(self) -> None:
@@ -100,9 +103,12 @@ class Stack:
             {"PYTHONPATH": str(ROOT / "operator"), "TMPDIR": str(self.state)},  # the client writes certificates to files
         )
 
-    def _save(self) -> None:
+    def _begin(self, survive: bool) -> None:
+        """Record what this is; a guard ends all of it with this process, unless it is to `survive`."""
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / "stack.json").write_text(json.dumps({"driver": self.driver, "nodes": self.nodes, "kubelets": self.kubelets}))
+        if not survive:
+            self._guard.start()
 
     def _kubeconfig(self, token: str, server: str = "127.0.0.1") -> str:
         return self.cluster.kubeconfig_for(token, server_host=server)
@@ -114,11 +120,11 @@ class Stack:
             self.state / "lab", nodes=self.nodes, memory=dom0.MEMORY, dom0_memory=dom0.DOM0_MEMORY, extra_disk=self._dom0_disk
         )
 
-    def _start_lab(self, survive: bool) -> None:
+    def _start_lab(self) -> None:
         if self.lab is not None:
             if self.kubelets and not self.lab.exists:
                 dom0.make_disk(image.archive(), self._dom0_disk)
-            self.lab.start(survive=survive)
+            self.lab.start()
             self.lab.wait()
 
     def _install_without_workloads(self) -> None:
@@ -149,10 +155,10 @@ class Stack:
 
     def start_nodes(self, *, survive: bool = False) -> None:
         """The control plane and its nodes, and nothing of Kubexen's yet."""
-        self._save()
+        self._begin(survive)
         with ThreadPoolExecutor(2) as pool:
-            lab = pool.submit(self._start_lab, survive)
-            self.cluster.start(survive=survive)
+            lab = pool.submit(self._start_lab)
+            self.cluster.start(survive=True)
             if not kubelet.lacking():
                 self.cluster.add_kubelet(LOCAL).load_image(image.archive())
             lab.result()

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hack import needs
+from hack.guard import Guard
 from hack.progress import step
 from hack.xenlab.build import Image, build
 from hack.xenlab.host import HostError, XenHost
@@ -54,7 +55,7 @@ class Lab:
         `extra_disk`: a file from which every host's own disk /dev/vdc begins.
         """
         self.folder = Path(state).absolute()
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard = Guard("hack.xenlab", self.folder)
         self._file = self.folder / "lab.json"
         if self._file.exists():
             self.state = LabState(**json.loads(self._file.read_text()))
@@ -128,13 +129,8 @@ class Lab:
         self._file.write_text(json.dumps(asdict(self.state), indent=1))
         for host in self.hosts:
             host.start()
-        if not survive and self._guard is None:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-m", "hack.xenlab", "down", "--after-stdin", "--state", str(self.folder)],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                start_new_session=True,
-            )
+        if not survive:
+            self._guard.start()
 
     def wait(self, timeout: float = 600) -> None:
         """Wait until every host is ready, the share included."""
@@ -158,10 +154,7 @@ class Lab:
 
     def stop(self) -> None:
         """Power off every host and forget its disks; the console logs stay. Calling it again is fine."""
-        if self._guard:
-            self._guard.kill()
-            self._guard.communicate()
-            self._guard = None
+        self._guard.stop()
         if not self._file.exists():
             return
         for host in self.hosts:

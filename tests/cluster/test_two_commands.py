@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,3 +140,24 @@ def shell(state: Path, line: str) -> subprocess.CompletedProcess[str]:
     """What a user types after `make up`."""
     script = f'eval "$(make -s env STATE={state})" && {line}'
     return subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_a_stack_ends_with_the_process_that_started_it_however_that_ends(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from hack.stack.stack import Stack
+Stack(Path({str(tmp_path / "state")!r}), "sim", nodes=1).start()
+print("up", flush=True)
+input()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout
+        assert owner.stdout.readline() == "up\n"
+        assert any("kubexen.agent" in command for command in running(tmp_path))
+        owner.kill()
+    end = time.monotonic() + 60
+    while left := running(tmp_path):
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+    assert list(tmp_path.iterdir()) == []
