@@ -43,25 +43,25 @@ test: test-unit test-contract test-cluster test-e2e test-xen ## all tests
 
 test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts, the chart: no cluster, no root
 	@$(PYTHON) -m hack.tools.build helm >/dev/null
-	@hack/level unit $(PYTHON) -m pytest -n 2 tests/unit
+	@hack/level unit 2 $(PYTHON) -m pytest -n 2 tests/unit
 
 test-contract: $(VENV)/.ready $(LIBVIRT_VENV) ## the drivers' one suite, on the simulator and on libvirt's test driver
-	@hack/level contract $(PYTHON) -m pytest tests/contract
+	@hack/level contract 1 $(PYTHON) -m pytest tests/contract
 
 test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 	@$(PYTHON) -m hack.tools.build
-	@hack/level cluster $(PYTHON) -m pytest -n 4 --dist loadfile tests/cluster
+	@hack/level cluster 10 $(PYTHON) -m pytest -n 4 --dist loadfile tests/cluster
 
 test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.image
 	@$(PYTHON) -m hack.xenlab build
-	@hack/level e2e $(PYTHON) -m pytest tests/e2e
+	@hack/level e2e 20 $(PYTHON) -m pytest tests/e2e
 
 test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.xenlab build
-	@hack/level xen $(PYTHON) -m pytest tests/xen
+	@hack/level xen 24 $(PYTHON) -m pytest tests/xen
 
 .PHONY: image
 image: $(VENV)/.ready ## the image, as an archive in the cache

@@ -164,6 +164,18 @@ def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: s
         assert int(free) > 256 * 1024
         told = {check["name"]: check["message"] for check in stack.get("xhost", dom0.name)["status"]["checks"]}
         assert told["StateFlags"] == "domains are read by Xen's own library"
+        agent = dom0.ssh(f"cat /proc/$({AGENT})/status").stdout
+        figure(f"{dom0.name}: the agent, resident, MiB", resident(agent) / 1024)
+        assert resident(agent) < 80 * 1024
+    for pod in pods(stack, NAMESPACE):
+        controller = stack.kubectl("exec", "-n", NAMESPACE, pod["metadata"]["name"], "--", "cat", "/proc/1/status")
+        figure("a controller, resident, MiB", resident(controller) / 1024)
+        assert resident(controller) < 100 * 1024
+
+
+def resident(status: str) -> int:
+    """KiB of memory, of what the kernel tells of a process."""
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
 @pytest.mark.usefixtures("applied")  # it starts on the one host while the other starts what was moved there
