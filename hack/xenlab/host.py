@@ -224,7 +224,7 @@ class XenHost:
 
     def until(self, command: str, timeout: float = 60) -> None:
         """Wait until a shell command in dom0 succeeds."""
-        loop = f"until {command}; do sleep 0.2; done >/dev/null 2>&1"
+        loop = f"until {command}; do sleep 0.5; done >/dev/null 2>&1"
         done = self.ssh(f"timeout {timeout} sh -c {shlex.quote(loop)}", check=False, timeout=timeout + 60)
         if done.returncode != 0:
             raise HostError(f"{self.name}: in {timeout} s this did not come true: {command}")

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from kubexen.hypervisor.drivers import connect
 from kubexen.hypervisor.errors import NotFound
 from kubexen.hypervisor.port import (
@@ -34,6 +36,9 @@ from .guests import Guests
 
 T = TypeVar("T")
 OWNER_NAMESPACE = "kubexen-contract"
+LOOKS = 500
+"""In the time that any one change may take."""
+
 DISK_BYTES = 16 * 1024**2
 _numbers = itertools.count(1)
 
@@ -136,13 +141,17 @@ class Lab:
         state = self.find(uuid)
         return state is None or state.flags.shutdown
 
-    def eventually(self, condition: Callable[[], T], what: str) -> T:
-        """What `condition` returned as soon as it is true; fails when the timeout of the command line is over."""
+    def eventually(self, condition: Callable[[], T], what: str, *, every_moment: bool = False) -> T:
+        """What `condition` returned as soon as it is true; fails when the timeout of the command line is over.
+
+        The slower the host, the longer between two looks: on an emulated CPU they take from the guest what it boots with.
+        `every_moment`: look again at once, for what may be so for a moment only.
+        """
         end = time.monotonic() + self.options.timeout
         while not (value := condition()):
-            seen = self.driver.domains()
-            assert time.monotonic() < end, f"not within {self.options.timeout} s: {what}; the host shows {seen}"
-            time.sleep(0.02)
+            if time.monotonic() >= end:
+                pytest.fail(f"not within {self.options.timeout} s: {what}; the host shows {self.driver.domains()}")
+            time.sleep(0 if every_moment else self.options.timeout / LOOKS)
         return value
 
     def close(self) -> None:

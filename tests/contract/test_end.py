@@ -161,7 +161,7 @@ def test_a_domain_that_its_host_reboots_is_there_all_the_time_also_for_a_driver_
         assert states[0].domid != NOT_IN_XEN or states[0].flags.dying
         return states[0].domid > before.domid
 
-    lab.eventually(restarted, "it runs as another domain")
+    lab.eventually(restarted, "it runs as another domain", every_moment=True)
 
 
 @pytest.mark.needs(GUEST_ACTS, Capability.SHUTDOWN_REASON)
