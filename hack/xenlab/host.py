@@ -301,11 +301,11 @@ class XenHost:
         domid = str(domain) if isinstance(domain, int) else f"$(xl domid {shlex.quote(domain)})"
         self.ssh(f"echo {shlex.quote(command)} >$(xenstore-read /local/domain/{domid}/console/tty)")
 
-    def guest_output(self, domain: str, command: str) -> str:
+    def guest_output(self, domain: str, command: str, timeout: float = 30) -> str:
         """Run a command in a guest of the lab through its console, and return what it printed (newlines as spaces)."""
         mark = secrets.token_hex(4)
         self.guest_run(domain, f"echo {mark} $({command}) end")
-        self.guest_wait(domain, mark, timeout=30)
+        self.guest_wait(domain, mark, timeout=timeout)
         log = shlex.quote(f"{GUEST_LOGS}/guest-{domain}.log")
         line = self.ssh(f"sed -n 's/.*{mark} \\(.*\\) end.*/\\1/p' {log}").stdout
         return line.strip()
