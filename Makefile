@@ -63,7 +63,7 @@ test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen-lab $(PYTHON) -m pytest tests/xen/test_holds.py tests/xen/test_lab.py
 	@hack/level xen-contract $(PYTHON) -m pytest -s tests/xen/test_contract.py
-	@hack/level xen $(PYTHON) -m pytest tests/xen/test_kubexen.py tests/xen/test_volumes.py
+	@hack/level xen $(PYTHON) -m pytest tests/xen/test_kubexen.py
 
 .PHONY: image
 image: $(VENV)/.ready ## the image, as an archive in the cache

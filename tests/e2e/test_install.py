@@ -6,6 +6,7 @@ The tests go on from one another, in this order: hosts whose CPU is emulated tak
 from __future__ import annotations
 
 import time
+
 import pytest
 
 from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, ROOT, WAIT, Stack
@@ -129,6 +130,8 @@ def test_a_domain_has_its_claim_and_its_seed(applied: XenHost, keeper: str) -> N
     host.guest_run(keeper, "echo to-the-claim | dd of=/dev/xvda conv=fsync 2>/dev/null")
     host.until(f"head -c 20 {CLAIM}/disk.img | grep -q to-the-claim")
     assert "seen-by-the-guest" in host.guest_output(keeper, "grep -a -o seen-by-the-guest /dev/xvdz")
+    host.guest_run(keeper, "echo x | dd of=/dev/xvdz 2>/dev/null || echo the seed is read-only")
+    host.guest_wait(keeper, "the seed is read-only")
 
 
 def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> None:
