@@ -19,10 +19,10 @@ from hack.stack.demo import demo
 from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, ROOT, WAIT, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
-from kubexen.api.names import DOMAIN_LABEL
 from tests.e2e.conftest import Figure
+from tests.e2e.domains import PODS, anchors, boot, pods, where
+from tests.e2e.volumes import BUSY, local, volume
 from tests.xen.guests import manifest
-from tests.xen.test_volumes import BUSY, volume
 
 WEB, KEEPER = "web", "keeper"
 SLOW = 2 * WAIT  # seconds that several things in a row may take
@@ -38,7 +38,6 @@ virsh -q -c xen:///system destroy bare
 """
 IMPORT = "import time; begin = time.monotonic(); import kubexen.agent.main; print(time.monotonic() - begin)"
 CLAIM = "/srv/claims/files"
-PODS = "/api/v1/namespaces/default/pods"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def ready_since(document: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def drained(stack: Stack, lab: Lab, web: str, figure: Figure) -> XenHost:
     """The host that the first domain was on, drained and free again."""
-    source, _ = where(stack, lab)
+    source, _ = where(stack, lab, WEB)
     (anchor,) = anchors(stack, WEB)
     assert (anchor["status"]["phase"], anchor["spec"]["nodeName"]) == ("Running", source.name)
     begin = time.monotonic()
@@ -100,11 +99,9 @@ def drained(stack: Stack, lab: Lab, web: str, figure: Figure) -> XenHost:
 def applied(stack: Stack, drained: XenHost) -> XenHost:
     """A domain with a claim and a seed begins to start; the host that has its claim."""
     drained.ssh(f"mkdir -p {CLAIM} && truncate -s 8M {CLAIM}/disk.img")
-    there = {"key": "kubernetes.io/hostname", "operator": "In", "values": [drained.name]}
-    local = {"local": {"path": CLAIM}, "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": "default"},
               "stringData": {"text": "#cloud-config\npassword: seen-by-the-guest\n"}}  # fmt: skip
-    stack.apply(secret, *volume("files", "Filesystem", local), manifest(
+    stack.apply(secret, *volume("files", "Filesystem", local(CLAIM, drained.name)), manifest(
         KEEPER, type="pvh", memory={"size": "128Mi"}, disks=[{"name": "files", "claimName": "files", "target": "xvda"}],
         cloudInit={"userData": {"secretName": "login", "key": "text"}},
     ))  # fmt: skip
@@ -119,25 +116,6 @@ def keeper(stack: Stack, applied: XenHost) -> str:
     return f"default.{KEEPER}"
 
 
-def where(stack: Stack, lab: Lab, name: str = WEB) -> tuple[XenHost, int]:
-    status = stack.get("xd", name)["status"]
-    return lab.host(status["nodeName"]), int(status["domid"])
-
-
-def boot(host: XenHost, guest: str) -> str:
-    """What tells one boot of a guest from another."""
-    return host.guest_output(guest, "cat /proc/sys/kernel/random/boot_id")
-
-
-def pods(stack: Stack, namespace: str, **labels: str) -> list[dict[str, Any]]:
-    selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    return list(stack.cluster.api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"])
-
-
-def anchors(stack: Stack, domain: str) -> list[dict[str, Any]]:
-    return pods(stack, "default", **{DOMAIN_LABEL: domain})
-
-
 def rolled_out(stack: Stack) -> None:
     for what, namespace in (("daemonset/kubexen-agent", AGENTS), ("deployment/kubexen-controller", NAMESPACE)):
         stack.kubectl("rollout", "status", what, "-n", namespace, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
@@ -150,7 +128,7 @@ def agents_are_at_work(stack: Stack, size: str) -> None:
 
 
 def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: str, figure: Figure) -> None:
-    host, _ = where(stack, lab)
+    host, _ = where(stack, lab, WEB)
     assert f"{web} " in host.ssh("xl list").stdout
     agents = {pod["spec"]["nodeName"]: pod["metadata"]["ownerReferences"][0]["kind"] for pod in pods(stack, AGENTS)}
     assert agents == {"xen1": "DaemonSet", "xen2": "DaemonSet"}
@@ -181,7 +159,7 @@ def resident(status: str) -> int:
 @pytest.mark.usefixtures("applied")  # it starts on the one host while the other starts what was moved there
 def test_a_drain_moves_the_domain_to_the_other_host(stack: Stack, lab: Lab, web: str, drained: XenHost) -> None:
     stack.wait_reason(WEB, "Running", SLOW)
-    target, _ = where(stack, lab)
+    target, _ = where(stack, lab, WEB)
     assert target != drained
     assert f"{web} " in target.ssh("xl list").stdout
     assert web not in drained.ssh("xl list").stdout
@@ -193,6 +171,8 @@ def test_a_domain_has_its_claim_and_its_seed(applied: XenHost, keeper: str) -> N
     host.guest_run(keeper, "echo to-the-claim | dd of=/dev/xvda conv=fsync 2>/dev/null")
     host.until(f"head -c 20 {CLAIM}/disk.img | grep -q to-the-claim")
     assert "seen-by-the-guest" in host.guest_output(keeper, "grep -a -o seen-by-the-guest /dev/xvdz")
+    host.guest_run(keeper, "echo x | dd of=/dev/xvdz 2>/dev/null || echo the seed is read-only")
+    host.guest_wait(keeper, "the seed is read-only")
 
 
 def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> None:
@@ -238,7 +218,7 @@ def test_the_doctor_finds_nothing_wrong_and_packs_what_the_pods_said(stack: Stac
 def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_them(
     stack: Stack, lab: Lab, web: str, applied: XenHost, keeper: str, figure: Figure
 ) -> None:  # fmt: skip
-    host, domid = where(stack, lab)
+    host, domid = where(stack, lab, WEB)
     (anchor,) = anchors(stack, KEEPER)
     its_boot, uid = boot(host, web), anchor["metadata"]["uid"]
     stack.helm("uninstall", RELEASE)
@@ -254,7 +234,7 @@ def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_
     stack.install()
     agents_are_at_work(stack, "176Mi")
     figure("helm install to a domain adopted and changed, s", time.monotonic() - begin)
-    assert where(stack, lab) == (host, domid)
+    assert where(stack, lab, WEB) == (host, domid)
     assert int(host.ssh(f"xl domid {web}").stdout) == domid
     assert boot(host, web) == its_boot
     assert [a["metadata"]["uid"] for a in anchors(stack, KEEPER)] == [uid]

@@ -1,8 +1,9 @@
 """The processes of anchors on this host: an anchor's container ignores SIGTERM and has a grace of a year, so that only the
-agent ends it, when the domain has left (docs/concepts.md). domains.py calls it.
+agent ends it, when the domain has left or has gone over to another anchor (docs/concepts.md). domains.py calls it.
 
 A kubelet that was told a shorter grace meanwhile does not end it (seen with 1.36 and containerd 2.4). Without a kubelet
-there is no process, and nothing to do.
+there is no process, and nothing to do. Which anchor a domain had is kept in /run/kubexen/anchors, a link a domain, so that the next
+agent knows it too.
 """
 
 from __future__ import annotations
@@ -15,12 +16,38 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from kubexen.agent.storage.links import lead
+
 logger = logging.getLogger(__name__)
+
+KNOWN = "run/kubexen/anchors"
 
 
 class Anchors:
     def __init__(self, root: Path) -> None:
-        self._processes = root / "proc"
+        self._processes, self._links = root / "proc", root / KNOWN
+
+    def follow(self, domain: str, uid: str) -> None:
+        """A domain (its UUID) that is here has this anchor now. One that it had before ends: an eviction that was taken back leaves
+        one that nobody else does. Errors: OSError."""
+        before = self._known(domain)
+        if before != uid:
+            self.end(before)
+            lead(self._links / domain, uid)
+
+    def leave(self, domain: str, uid: str) -> None:
+        """A domain has left this anchor and the host: it ends, and one that it had before. Again: nothing. Errors: OSError."""
+        for one in {uid, self._known(domain)}:
+            self.end(one)
+        with contextlib.suppress(FileNotFoundError):
+            (self._links / domain).unlink()
+
+    def _known(self, domain: str) -> str:
+        """The anchor that a domain had, as far as an agent has seen; '': none."""
+        try:
+            return os.readlink(self._links / domain)
+        except FileNotFoundError:
+            return ""
 
     def end(self, uid: str) -> None:
         """SIGKILL every process of the pod of this uid. Again: nothing is left to end."""

@@ -1,8 +1,8 @@
 """The claims of this host's domains: found where the kubelet of their anchors has them, checked, held, given one path each.
 
-A disk's path is a link in /run/kubexen/disks, named by the claim's uid: to the kubelet's device, or to a loop device over the
-claim's disk.img. The links are all that is remembered, so that an agent that starts takes hold again before it knows
-anything else. docs/volumes.md says why they are held, and why in two ways.
+A disk's path is a link in /run/kubexen/disks, named by the claim's uid: to the kubelet's device, as `_lasting` says, or to a loop
+device over the claim's disk.img. The links are all that is remembered, so that an agent that starts takes hold again before it
+knows anything else. docs/volumes.md says why they are held, and why in two ways.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Claims:
                 "volume that a kubelet mounts (a hostPath is none)?", retry_after=5,
             )
         if block:
-            return Opened(entry, device=path)
+            return Opened(entry, device=self._lasting(path))
         try:
             return Opened(entry, file=_open_image(self._kubelet.local(path), read_only=entry.read_only))
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class Claims:
             target = known.get(claim.uid)
             if claim.volume_mode is VolumeMode.BLOCK:
                 device = self._kubelet.device(domain.status.anchor_uid or "", claim.volume_name)
-                if device is not None and device != target:
+                if device is not None and (device := self._lasting(device)) != target:
                     lead(self._links / claim.uid, device)
                     target = device
             if target is not None:
@@ -203,8 +203,18 @@ class Claims:
         pod = self._kubelet.owner(target)
         with self._holding:
             if pod is not None and self._held.get(uid) != target:
-                self._holds.hold(uid, [target, *self._binds(target, pod)])
+                self._holds.hold(uid, list(dict.fromkeys([target, *self._binds(target, pod)])))
                 self._held[uid] = target
+
+    def _lasting(self, device: str) -> str:
+        """The path of a pod's device that stays as long as it is held: the kubelet's bind mount of it. The link in the pod's own
+        folder is gone before the kubelet finds that it cannot unmount, and a guest's reboot or another agent's start would find
+        no device."""
+        pod = self._kubelet.owner(device)
+        try:
+            return next(self._binds(device, pod), device) if pod else device
+        except FileNotFoundError:  # it leads to nothing
+            return device
 
     def _binds(self, target: str, pod: str) -> Iterator[str]:
         number = os.stat(self._kubelet.local(target)).st_rdev

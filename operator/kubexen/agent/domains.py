@@ -106,6 +106,7 @@ class Domains:
         self._tell(domain, plan.events if plan.step is None else ())
         if self._state(domain) is not None:
             await self._claims.follow(domain)
+            await asyncio.to_thread(self._anchors.follow, domain_uuid(domain), domain.status.anchor_uid or "")
         elif plan.status.released == domain.status.anchor_uid and plan.status.released != domain.status.released:
             # Before it is told: the next thing that happens to the anchor is its end. And never again: once it was told,
             # another domain may have what was given back.
@@ -117,7 +118,7 @@ class Domains:
         await self._claims.release(claim.uid for claim in domain.status.claims)
         await self._devices.remove(domain_uuid(domain))
         await asyncio.to_thread(self._seeds.remove, domain_uuid(domain))
-        await asyncio.to_thread(self._anchors.end, domain.status.anchor_uid or "")
+        await asyncio.to_thread(self._anchors.leave, domain_uuid(domain), domain.status.anchor_uid or "")
 
     async def sweep(self) -> None:
         """Let go of what no domain has that is here or may come: what an agent that died in between, or a domain that was

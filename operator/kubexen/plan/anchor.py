@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -108,10 +108,15 @@ def observe(pod: dict[str, Any]) -> Anchor:
     )
 
 
-def placement(domain: XenDomain) -> str:
-    """A digest of all that a spec says of where the domain may be: an anchor that was made for another one is of no use."""
+def placement(domain: XenDomain, place: Sequence[Mapping[str, Any]] = ()) -> str:
+    """A digest of all that says where the domain may be: an anchor that was made for another one is of no use.
+
+    Args:
+        place: what `manifest` has of it, for an anchor that only keeps a place.
+    """
     spec = domain.spec.to_dict()
-    return hashlib.sha256(json.dumps([spec.get(field) for field in PLACEMENT_FIELDS], sort_keys=True).encode()).hexdigest()[:16]
+    said = [*(spec.get(field) for field in PLACEMENT_FIELDS), *(dict(term) for term in place)]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def mounts(volumes: Iterable[dict[str, Any]]) -> frozenset[str]:
@@ -223,7 +228,7 @@ def manifest(
             "generateName": f"{domain.metadata.name[:50].rstrip('-.')}-anchor-",
             "namespace": domain.metadata.namespace,
             "labels": {**domain.metadata.labels, DOMAIN_LABEL: domain.metadata.name},
-            "annotations": {PLACEMENT_ANNOTATION: placement(domain)},
+            "annotations": {PLACEMENT_ANNOTATION: placement(domain, place or ())},
             "finalizers": [ANCHOR_FINALIZER],
             "ownerReferences": [
                 {

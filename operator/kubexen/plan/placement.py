@@ -341,13 +341,18 @@ class _Pass:
 
     def _fits(self, anchor: Anchor, *, place: bool = False) -> bool:
         """Whether it asks for, and mounts, what a start with the spec as it is now takes, where that may be; `place`: it need
-        not mount it."""
-        fits = anchor.request == request(reservation(self.domain)) and anchor.placement == self._placement
+        not mount it, but was made for nodes where that can be."""
+        where = self._place if place else self._placement
+        fits = anchor.request == request(reservation(self.domain)) and anchor.placement == where
         return fits and (place or anchor.mounts_all(self.domain))
 
     @cached_property
     def _placement(self) -> str:
         return anchors_.placement(self.domain)
+
+    @cached_property
+    def _place(self) -> str:
+        return anchors_.placement(self.domain, self.world.places)
 
     def _age(self) -> float:
         created = self.domain.metadata.creation_timestamp

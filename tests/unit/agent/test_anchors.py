@@ -55,5 +55,26 @@ def test_others_run_on(tmp_path: Path, process: subprocess.Popen[bytes], cgroup:
     assert process.poll() is None
 
 
+def test_a_domain_that_has_another_anchor_leaves_none_behind(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    """As when an eviction is taken back: whoever asked for the end of the first anchor may have said after a year."""
+    lay_out(tmp_path, process.pid, CGROUPS["systemd"])
+    Anchors(tmp_path).follow("domain", UID)
+    Anchors(tmp_path).follow("domain", UID)
+    assert process.poll() is None
+    Anchors(tmp_path).follow("domain", OTHER)  # as another agent
+    assert process.wait(10) == -9
+
+
+@pytest.mark.parametrize("last", [UID, OTHER], ids=["its anchor", "another anchor, which no agent has seen it with"])
+def test_a_domain_that_leaves_leaves_none_behind(tmp_path: Path, process: subprocess.Popen[bytes], last: str) -> None:
+    lay_out(tmp_path, process.pid, CGROUPS["systemd"])
+    anchors = Anchors(tmp_path)
+    anchors.follow("domain", UID)
+    anchors.leave("domain", last)
+    assert process.wait(10) == -9
+    assert list((tmp_path / "run/kubexen/anchors").iterdir()) == []
+    anchors.leave("domain", last)
+
+
 def test_a_host_without_processes(tmp_path: Path) -> None:
     Anchors(tmp_path).end(UID)

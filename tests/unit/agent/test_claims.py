@@ -65,23 +65,43 @@ async def test_a_device_has_a_path_and_is_held_until_it_is_let_go(machine: Machi
     await claims.release(["uid-of-data"])
 
 
-async def test_the_kubelets_bind_mount_of_the_same_device_is_held_too(machine: Machine) -> None:
-    sdb, sdc = device(machine), device(machine, "sdc")
+@pytest.fixture
+def bind(machine: Machine) -> str:
+    """The kubelet's bind mount of the device sdb, beside one of another device, for the anchor a1."""
     plugins = "/var/lib/kubelet/plugins/kubernetes.io/local-volume/volumeDevices"
-    bind, other = (machine.layout.at(f"{plugins}/{name}/a1") for name in ("pv-data", "pv-other"))
-    for path in (bind, other):
+    for name, source in (("pv-data", "sdb"), ("pv-other", "sdc")):
+        path = machine.layout.at(f"{plugins}/{name}/a1")
         path.parent.mkdir(parents=True)
-    os.link(sdb, bind)
-    os.link(sdc, other)
+        os.link(device(machine, source), path)
     (machine.root / "proc/1").mkdir(parents=True)
     lines = (f"30 1 0:5 /x {plugins}/{name}/a1 rw - devtmpfs udev rw\n" for name in ("pv-data", "pv-other"))
     (machine.root / "proc/1/mountinfo").write_text("".join(lines))
+    return f"{plugins}/pv-data/a1"
+
+
+async def test_the_kubelets_bind_mount_of_the_same_device_is_what_is_held(machine: Machine, bind: str) -> None:
     machine.layout.block("a1", "pv-data", "/dev/sdb")
     claims = machine.claims()
     await attach(claims, *named(claim()))
-    assert held(sdb) == 2
+    assert machine.links() == {"uid-of-data": bind}
+    assert held(machine.root / "dev/sdb") == 1
     await claims.release(["uid-of-data"])
-    assert held(sdb) == held(sdc) == 0
+    assert held(machine.root / "dev/sdb") == held(machine.root / "dev/sdc") == 0
+
+
+async def test_the_path_outlives_the_link_that_a_kubelet_removes_first(machine: Machine, bind: str) -> None:
+    link = machine.layout.block("a1", "pv-data", "/dev/sdb")
+    first = machine.claims()
+    found, resolved = named(claim())
+    await attach(first, found, resolved)
+    link.unlink()
+    await first.follow(found)
+    first._let_go("uid-of-data")  # as its end does
+    second = machine.claims()
+    second.take_hold()
+    assert machine.links() == {"uid-of-data": bind}
+    assert held(machine.root / "dev/sdb") == 1
+    await second.release(["uid-of-data"])
 
 
 async def test_another_agent_takes_hold_before_it_knows_any_domain(machine: Machine) -> None:

@@ -80,7 +80,8 @@ OWNERS = {
     f"{PODS}/volumeDevices/x/pv": POD,
     "/var/lib/kubelet/pods": None,
     "/dev/loop0": None,
-    "/var/lib/kubelet/plugins/x": None,
+    "/var/lib/kubelet/plugins": None,
+    "/var/lib/kubelet/plugins/kubernetes.io/iscsi/volumeDevices/pv-data/a1": "a1",
 }
 
 

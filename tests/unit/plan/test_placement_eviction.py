@@ -9,7 +9,7 @@ import pytest
 
 from kubexen.api.conditions import ConditionType, Reason
 from kubexen.api.domainstatus import Move, MovePhase, XenDomainStatus
-from kubexen.plan.anchor import Anchor
+from kubexen.plan.anchor import Anchor, placement
 from kubexen.plan.placement import plan
 from kubexen.plan.problem import Problem
 from kubexen.plan.world import NodeState, Plan, World
@@ -19,6 +19,7 @@ from tests.unit.plan.builders import NOW, SHARED, anchor, bound, claim, domain, 
 EVICTED = anchor(deleting=True, disruption="EvictionByEvictionAPI")
 CORDONED = {"node": NodeState(cordoned=True)}
 DRAINED = bound(move=move(cause="cordon: EvictionByEvictionAPI"))
+ONLY_XEN1 = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["xen1"]}]}
 NO_ROOM = "0/2 nodes are available: 1 node(s) were unschedulable."
 
 
@@ -78,6 +79,14 @@ CASES = {
     "no place is kept anywhere": Case(
         (EVICTED, pending("a2", unschedulable=NO_ROOM)), DRAINED, {**CORDONED, "claims": (claim(),)},
         {"disks": uses("data")}, want_migratable="False NowhereToGo", want_events=("EvictionBlocked",),
+    ),
+    "the place was kept where a claim could be that it has no more: another one": Case(
+        (EVICTED, pending("a2", unschedulable=NO_ROOM, placement=placement(domain(), [ONLY_XEN1]))), DRAINED,
+        {**CORDONED, "claims": (claim(),)}, {"disks": uses("data")}, want_steps=("end a2", "create off xen1"),
+    ),
+    "the place was kept before a claim was there that can be on one node: another one": Case(
+        (EVICTED, pending("a2", unschedulable=NO_ROOM)), DRAINED, {**CORDONED, "claims": (claim(),), "places": (ONLY_XEN1,)},
+        {"disks": uses("data")}, want_steps=("end a2", "create off xen1"),
     ),
     "its claim can be on many nodes: the second anchor has it too": Case(
         world={"claims": (claim(access=SHARED),)}, spec={"disks": uses("data")},

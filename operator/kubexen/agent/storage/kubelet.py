@@ -41,10 +41,12 @@ class Kubelet:
             return None
 
     def owner(self, path: str) -> str | None:
-        """The uid of the pod that a path of a volume belongs to; None: it is none."""
-        parts = PurePosixPath(path).parts
-        base = PurePosixPath(self._folder).parts
-        return parts[len(base) + 1] if parts[: len(base) + 1] == (*base, "pods") and len(parts) > len(base) + 1 else None
+        """The uid of the pod that a path of a volume, or a bind mount of its device, belongs to; None: it is none."""
+        try:
+            kind, *names = PurePosixPath(path).relative_to(self._folder).parts
+        except ValueError:
+            return None
+        return {"pods": names[0], "plugins": names[-1]}.get(kind) if names else None
 
     def binds(self, pod: str) -> list[str]:
         """The bind mounts that the kubelet keeps of the pod's devices: of some plugins the device itself is in no mount of the

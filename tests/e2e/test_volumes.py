@@ -1,0 +1,319 @@
+"""Claims under real kubelets: whatever cuts an anchor short, its guest writes on and loses nothing that it was told is done.
+
+One guest has a device over iSCSI, a device of its node, and `disk.img` on NFS, and writes to them all the while. The tests go on
+from one another, in this order: each waits until the domain has a sound anchor again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hack.cluster import KubectlError
+from hack.stack.dom0 import SETTINGS
+from hack.stack.stack import ROOT, WAIT, XEN, Stack
+from hack.xenlab.host import XenHost
+from hack.xenlab.lab import Lab
+from tests.e2e.conftest import Figure
+from tests.e2e.domains import PODS, anchors, where
+from tests.e2e.volumes import (
+    BYTES,
+    DEVICE,
+    FOLDER,
+    IMAGE,
+    IQN,
+    LUN,
+    SERVE,
+    SERVE_NO_MORE,
+    SHARED,
+    Writer,
+    local,
+    lost,
+    mounts_watched,
+    volume,
+)
+from tests.xen.guests import manifest
+
+AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
+NAME = "writer"
+XL_NAME = f"default.{NAME}"
+DOMAIN = f"/apis/kubexen.dev/v1alpha1/namespaces/default/xendomains/{NAME}"
+CLAIMS = ("lun", "device", "image")
+MOVING = ("lun", "image")
+SLOW = 2 * WAIT
+# What Kubexen makes on a host for a domain's disks.
+MADE = """
+losetup -l -n -O NAME,BACK-FILE | grep -E '/(disk.img|seed[^/]*)$'
+find /run/kubexen -mindepth 2
+systemctl list-units --plain --no-legend 'kubexen-hold-*'
+"""
+# All that a host has of the claims.
+HAS = f"""
+grep -oE '/var/lib/kubelet/[^ ]*(pv-|/volumeDevices/)[^ ]*' /proc/mounts
+ls /sys/class/iscsi_session 2>/dev/null
+losetup -l -n -O NAME,BACK-FILE | grep -v '{DEVICE}$'
+{MADE}
+"""
+KUBELET = f"{SETTINGS}/kubelet.yaml"
+PROCESS = "grep -lF {container} /proc/[0-9]*/cgroup | cut -d/ -f3"
+
+
+@pytest.fixture(scope="module")
+def source(lab: Lab) -> XenHost:
+    """Where the guest is at first: what serves NFS and iSCSI is another host."""
+    return lab.host(2)
+
+
+@pytest.fixture(scope="module")
+def target(lab: Lab) -> XenHost:
+    """Where it goes; it serves NFS and iSCSI."""
+    return lab.host(1)
+
+
+@pytest.fixture(scope="module")
+def applied(stack: Stack, source: XenHost, target: XenHost) -> Iterator[None]:
+    """A domain with all its claims, of which one has a link in the place of its image; at the end nothing of it is left."""
+    stack.install()
+    stack.kubectl("apply", "-f", str(ROOT / "examples/tiny/network.yaml"))
+    target.ssh(f"sh -s {target.address}", input=SERVE)
+    target.ssh(f"mkdir -p {SHARED} && truncate -s {BYTES} {SHARED}/other.img && ln -s other.img {IMAGE}")
+    make = f"mkdir -p {FOLDER} && truncate -s {BYTES} {DEVICE} && losetup -f --show {DEVICE}"
+    device = source.ssh(make).stdout.strip()
+    stack.apply(
+        *volume("lun", "Block", {"iscsi": {"targetPortal": f"{target.address}:3260", "iqn": IQN, "lun": 0}}),
+        *volume("device", "Block", local(device, source.name)),
+        *volume("image", "Filesystem", {"nfs": {"server": target.address, "path": SHARED}}),
+        manifest(NAME, type="pvh", memory={"size": "128Mi"}, disks=disks(*CLAIMS)),
+    )  # fmt: skip
+    yield
+    stack.kubectl("uncordon", source.name, target.name)
+    stack.kubectl("delete", "xd", NAME, "--ignore-not-found", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+    claims = [f"{kind}{name}" for name in CLAIMS for kind in ("pvc/", "pv/pv-")]
+    stack.kubectl("delete", *claims, f"--timeout={WAIT:.0f}s")
+    source.ssh(f"losetup -d {device}; rm -r {FOLDER}")
+    target.ssh("sh", input=SERVE_NO_MORE)
+    target.ssh(f"rm -r {FOLDER} {SHARED}")
+
+
+def disks(*names: str) -> list[dict[str, str]]:
+    return [{"name": name, "claimName": name, "target": f"xvd{letter}"} for name, letter in zip(CLAIMS, "abc", strict=True)
+            if name in names]  # fmt: skip
+
+
+def patch(stack: Stack, **spec: Any) -> None:
+    stack.kubectl("patch", "xd", NAME, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+@pytest.fixture(scope="module")
+def guest(stack: Stack, source: XenHost, target: XenHost, applied: None) -> Writer:
+    """The guest, which writes to all its disks."""
+    source.ssh(f"rm {IMAGE} && truncate -s {BYTES} {IMAGE}")  # here, for a client of NFS sees another's changes late
+    patch(stack, shutdownGracePeriodSeconds=61)  # a spec that changes is tried at once
+    stack.wait_reason(NAME, "Running", SLOW)
+    source.guest_wait(XL_NAME, "guest up")
+    guest = Writer(source, XL_NAME)
+    guest.write("xvda", "xvdb", "xvdc")
+    return guest
+
+
+Unharmed = Callable[[], None]
+
+
+@pytest.fixture
+def unharmed(stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer) -> Iterator[Unharmed]:
+    """Asks whether the guest lives and writes as before, all it was told is on its disks, and the other host has nothing of them.
+    A test that ends has asked it."""
+    before = guest.life()
+
+    def ask() -> None:
+        guest.writes_on()
+        told = guest.told()
+        assert guest.life() == before
+        assert where(stack, lab, NAME) == (source, before.domid)
+        assert lost(target, told, LUN, IMAGE) + lost(source, told, DEVICE) == ""
+        assert target.ssh(HAS, check=False).stdout == ""
+
+    yield ask
+    ask()
+
+
+def anchor(stack: Stack) -> dict[str, Any]:
+    """The domain's one anchor."""
+    (found,) = anchors(stack, NAME)
+    return found
+
+
+def anew(stack: Stack, old: dict[str, Any]) -> dict[str, Any]:
+    """Wait until another anchor holds the domain; it."""
+    earlier = (None, old["metadata"]["uid"])
+    domain = stack.cluster.api.wait(DOMAIN, lambda found: found["status"].get("anchorUID") not in earlier, SLOW)
+    (found,) = (pod for pod in anchors(stack, NAME) if pod["metadata"]["uid"] == domain["status"]["anchorUID"])
+    assert (found["status"]["phase"], found["spec"]["nodeName"]) == ("Running", old["spec"]["nodeName"])
+    return found
+
+
+def gave_up(host: XenHost, pod: dict[str, Any], *kinds: str) -> None:
+    """Wait until the kubelet has tried to take an anchor's volumes away, and was told that they are in use (by umount, which says
+    so of a target, or by NFS's, of a device)."""
+    uid = pod["metadata"]["uid"]
+    for kind in kinds:
+        host.until(f"journalctl -u kubelet --no-pager | grep -F {uid} | grep -F /{kind}/ | grep -q ' is busy'", WAIT)
+
+
+def restart(stack: Stack, host: XenHost, *services: str) -> None:
+    """Until the kubelet that began anew has told so of its Node."""
+
+    def told(node: dict[str, Any]) -> str:
+        return max(c.get("lastHeartbeatTime") or "" for c in node["status"]["conditions"])
+
+    before = told(stack.get("node", host.name))
+    host.ssh(f"systemctl restart {' '.join(services)}")
+    stack.cluster.api.wait(f"/api/v1/nodes/{host.name}", lambda node: told(node) > before, WAIT)
+
+
+def drain(stack: Stack, host: XenHost, seconds: float) -> None:
+    stack.kubectl("drain", host.name, "--ignore-daemonsets", f"--timeout={seconds:.0f}s", timeout=seconds + 30)
+
+
+def blocked(stack: Stack) -> None:
+    """The domain cannot leave its node, and says why."""
+    stack.wait("xd", NAME, 'jsonpath={.status.conditions[?(@.type=="Migratable")].reason}=NowhereToGo', WAIT)
+    told = {c["type"]: c["message"] for c in stack.get("xd", NAME)["status"]["conditions"]}["Migratable"]
+    assert "no other node takes it" in told
+    assert "EvictionBlocked" in stack.kubectl("get", "events", f"--field-selector=involvedObject.name={NAME}")
+
+
+def test_a_link_in_the_place_of_the_image_is_refused_and_nothing_starts(stack: Stack, applied: None, source: XenHost) -> None:
+    stack.wait_reason(NAME, "InvalidSpec", SLOW)
+    told = {c["type"]: c["message"] for c in stack.get("xd", NAME)["status"]["conditions"]}
+    assert "'image': disk.img is no regular file" in told["Ready"]
+    assert XL_NAME not in source.ssh("xl list").stdout
+    assert source.ssh(MADE, check=False).stdout == ""
+
+
+def test_a_guest_has_its_claims(stack: Stack, unharmed: Unharmed) -> None:
+    unharmed()
+    told = {c["type"]: c["reason"] for c in stack.get("xd", NAME)["status"]["conditions"]}
+    assert told["Migratable"] == "ClaimOnOneNode"
+
+
+def test_an_anchors_container_is_killed(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
+    before = anchor(stack)
+    (container,) = before["status"]["containerStatuses"]
+    name = container["containerID"].removeprefix("containerd://")
+    source.ssh(f"kill -KILL $({PROCESS.format(container=name)})")
+
+    def again(pod: dict[str, Any]) -> bool:
+        (found,) = pod["status"]["containerStatuses"]
+        return found["restartCount"] > container["restartCount"] and "running" in found["state"]
+
+    stack.cluster.api.wait(f"{PODS}/{before['metadata']['name']}", again, WAIT)
+    assert stack.get("xd", NAME)["status"]["anchorUID"] == before["metadata"]["uid"]
+
+
+def test_kubelet_and_containerd_are_restarted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
+    before = anchor(stack)
+    restart(stack, source, "containerd", "kubelet")
+    after = anchor(stack)
+    assert after["status"]["phase"] == "Running"
+    assert after["status"]["containerStatuses"][0]["containerID"] == before["status"]["containerStatuses"][0]["containerID"]
+
+
+def test_the_anchor_is_deleted_by_force(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
+    before = anchor(stack)
+    stack.kubectl("delete", f"pod/{before['metadata']['name']}", "--grace-period=0", "--force", "--wait=false")
+    gave_up(source, before, "volumeDevices", "volumes")
+    unharmed()
+    anew(stack, before)
+
+
+def test_the_anchor_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
+    """Which is to ask the domain to leave its node. There is no other that has the device."""
+    before = anchor(stack)
+    stack.kubectl("cordon", source.name)
+    stack.kubectl("delete", f"pod/{before['metadata']['name']}", "--wait=false")
+    blocked(stack)
+    unharmed()
+    stack.kubectl("uncordon", source.name)
+    anew(stack, before)
+
+
+def test_the_anchor_is_evicted_for_want_of_memory(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
+    before = anchor(stack)
+    source.ssh(f"sed -i.before 's/memory.available: .*/memory.available: 1500Mi/' {KUBELET}")
+    try:
+        restart(stack, source, "kubelet")
+        stack.cluster.api.wait_gone(f"{PODS}/{before['metadata']['name']}", WAIT)
+    finally:
+        source.ssh(f"mv {KUBELET}.before {KUBELET}")
+        restart(stack, source, "kubelet")
+    evicted = stack.kubectl("get", "events", f"--field-selector=reason=Evicted,involvedObject.uid={before['metadata']['uid']}")
+    assert "low on resource: memory" in evicted
+    gave_up(source, before, "volumeDevices")
+    anew(stack, before)
+
+
+def test_the_node_is_deleted(stack: Stack, source: XenHost, target: XenHost, guest: Writer, unharmed: Unharmed) -> None:
+    """Its pods are collected, the agent's too: nobody of Kubexen is there when the volumes are to be taken away."""
+    before = anchor(stack)
+    stack.cluster.delete_node(source.name)
+    stack.cluster.api.wait_gone(f"{PODS}/{before['metadata']['name']}", WAIT)
+    source.until(f"! {AGENT}", WAIT)
+    gave_up(source, before, "volumeDevices")
+    unharmed()
+    source.ssh("systemctl restart kubelet")
+    stack.cluster.wait_node_ready(source.name, WAIT)
+    stack.cluster.label_node(source.name, XEN)
+    anew(stack, before)
+
+
+def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target: XenHost, unharmed: Unharmed) -> None:
+    stack.kubectl("cordon", target.name)
+    with pytest.raises(KubectlError, match="timeout"):
+        drain(stack, source, 20)
+    blocked(stack)
+
+
+def test_a_drain_takes_the_claims_along(
+    stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer, figure: Figure
+) -> None:
+    """Without the claim of the one node. The others are gone there before they are on the other host."""
+    told = guest.told()
+    patch(stack, disks=disks(*MOVING))
+    stack.kubectl("uncordon", target.name)
+    with mounts_watched(source, target) as changes:
+        begin = time.monotonic()
+        drain(stack, source, SLOW)
+        figure("kubectl drain of a node with two claims that go along, s", time.monotonic() - begin)
+        stack.wait_reason(NAME, "Running", SLOW)
+    for claim in MOVING:
+        left = [change.at for change in changes if change.is_of(source, "umount", f"pv-{claim}")]
+        came = [change.at for change in changes if change.is_of(target, "mount", f"pv-{claim}")]
+        assert max(left) < min(came)
+    assert where(stack, lab, NAME)[0] == target
+    there = Writer(target, XL_NAME)
+    target.guest_wait(XL_NAME, "guest up")
+    for disk in ("xvda", "xvdc"):
+        assert there.reads(f"dd if=/dev/{disk} bs=512 skip={told} count=1 2>/dev/null").split() == [str(told)]
+    there.write("xvda", "xvdc", begin=told)
+    assert lost(target, there.told(), LUN, IMAGE) == ""
+
+
+def test_a_guest_that_reboots_finds_its_claims(target: XenHost) -> None:
+    guest = Writer(target, XL_NAME)
+    told = guest.told()
+    target.guest_run(XL_NAME, "reboot")
+    target.guest_wait(XL_NAME, "guest up", count=2)
+    assert guest.reads(f"dd if=/dev/xvda bs=512 skip={told} count=1 2>/dev/null").split() == [str(told)]
+
+
+def test_nothing_is_left(stack: Stack, source: XenHost, target: XenHost) -> None:
+    stack.kubectl("delete", "xd", NAME, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+    for pod in anchors(stack, NAME):
+        stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
+    for host in (source, target):
+        assert host.ssh(HAS, check=False).stdout == ""

@@ -1,0 +1,162 @@
+"""Claims of several kinds for real kubelets, a guest that writes to them all the while, and what mounts a host has of them."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hack.xenlab.host import GUEST_LOGS, XenHost
+from tests.e2e.domains import boot
+
+BUSY = "target is busy"
+BYTES = 8 << 20
+IQN = "iqn.2026-01.dev.kubexen:lun"
+FOLDER = "/srv/writer"
+SHARED = "/srv/shared/writer"  # exported over NFS: see hack/xenlab
+LUN, DEVICE, IMAGE = f"{FOLDER}/lun.img", f"{FOLDER}/device.img", f"{SHARED}/disk.img"
+
+# The kernel's own target, by its file system of settings: what targetcli would write there.
+SERVE = f"""
+set -e
+modprobe -a target_core_file iscsi_target_mod
+cd /sys/kernel/config/target
+mkdir -p {FOLDER} core/fileio_0/lun iscsi
+truncate -s {BYTES} {LUN}
+echo fd_dev_name={LUN},fd_dev_size={BYTES} >core/fileio_0/lun/control
+echo 1 >core/fileio_0/lun/enable
+group=iscsi/{IQN}/tpgt_1
+mkdir -p $group/lun/lun_0 $group/np/$1:3260
+ln -s $PWD/core/fileio_0/lun $group/lun/lun_0/lun
+for setting in authentication=0 generate_node_acls=1 demo_mode_write_protect=0; do
+    echo ${{setting#*=}} >$group/attrib/${{setting%=*}}
+done
+echo 1 >$group/enable
+"""
+SERVE_NO_MORE = f"""
+set -e
+cd /sys/kernel/config/target
+group=iscsi/{IQN}/tpgt_1
+echo 0 >$group/enable
+rm $group/lun/lun_0/lun
+rmdir $group/lun/lun_0 $group/np/* $group iscsi/{IQN} core/fileio_0/lun core/fileio_0
+rm {LUN}
+"""
+# Sector N of each disk gets N, on stable storage, and only then it is told.
+WRITE = (
+    "(n={begin}; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
+    "2>/dev/null || {{ echo not written: $n on $d; exit; }}; done; echo told $n; sleep 0.5; done) &"
+)
+HAS = """
+import sys
+for path in sys.argv[2:]:
+    with open(path, "rb") as disk:
+        for n in range(1, int(sys.argv[1]) + 1):
+            disk.seek(512 * n)
+            if (found := disk.read(512).split()) != [b"%d" % n]:
+                print(f"{path}: sector {n} has {found}")
+"""
+
+
+def volume(name: str, mode: str, source: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A PersistentVolume and the claim that is bound to it."""
+    spec = {"accessModes": ["ReadWriteOnce"], "volumeMode": mode, "storageClassName": ""}
+    return [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"pv-{name}"},
+         "spec": spec | {"capacity": {"storage": "8Mi"}, "persistentVolumeReclaimPolicy": "Retain"} | source},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"},
+         "spec": spec | {"volumeName": f"pv-{name}", "resources": {"requests": {"storage": "8Mi"}}}},
+    ]  # fmt: skip
+
+
+def local(path: str, node: str) -> dict[str, Any]:
+    """A PersistentVolume's source: a folder or a device of one node."""
+    there = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    return {"local": {"path": path}, "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}}}
+
+
+class Life(NamedTuple):
+    """One life of a guest: another of either is another life."""
+
+    domid: int
+    boot: str
+
+
+@dataclass
+class Writer:
+    """A guest that writes, where it is now. `name`: Xen's."""
+
+    host: XenHost
+    name: str
+
+    def life(self) -> Life:
+        return Life(int(self.host.ssh(f"xl domid {self.name}").stdout), boot(self.host, self.name))
+
+    def reads(self, command: str) -> str:
+        return self.host.guest_output(self.name, command)
+
+    def write(self, *disks: str, begin: int = 0) -> None:
+        self.host.guest_run(self.name, WRITE.format(begin=begin, disks=" ".join(disks)))
+        self.writes_on(begin)
+
+    def told(self) -> int:
+        """The last number that the guest was told to be on all of its disks."""
+        found = self.host.ssh(f"tr -d '\\r' <{self._log} | sed -n 's/^told \\([0-9]*\\)$/\\1/p' | tail -n 1").stdout
+        return int(found or 0)
+
+    def writes_on(self, since: int | None = None) -> None:
+        """Wait until it was told more, thrice: the first may have been on its way."""
+        begin = self.told() if since is None else since
+        self.host.guest_wait(self.name, f"told {begin + 3}", timeout=60)
+        assert "not written" not in self.host.ssh(f"grep 'not written' {self._log}", check=False).stdout
+
+    @property
+    def _log(self) -> str:
+        return f"{GUEST_LOGS}/guest-{self.name}.log"
+
+
+def lost(host: XenHost, told: int, *paths: str) -> str:
+    """Which numbers up to the one that was told are not in these files of the host."""
+    return host.ssh(f"python3 - {told} {' '.join(paths)}", input=HAS).stdout
+
+
+class Change(NamedTuple):
+    at: float
+    host: str
+    action: str  # mount or umount
+    target: str
+
+    def is_of(self, host: XenHost, action: str, volume: str) -> bool:
+        return (self.host, self.action) == (host.name, action) and volume in self.target
+
+
+@contextmanager
+def mounts_watched(*hosts: XenHost) -> Iterator[list[Change]]:
+    """The changes of the hosts' mounts, as they come."""
+    changes: list[Change] = []
+    watching = [
+        subprocess.Popen(host.ssh_command("exec timeout 600 stdbuf -oL findmnt --poll --noheadings --output ACTION,TARGET"),
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        for host in hosts
+    ]  # fmt: skip
+
+    def follow(host: XenHost, lines: Iterator[str]) -> None:
+        for line in lines:
+            action, _, target = line.strip().partition(" ")
+            changes.append(Change(time.monotonic(), host.name, action, target.strip()))
+
+    threads = [threading.Thread(target=follow, args=(host, one.stdout)) for host, one in zip(hosts, watching, strict=True)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield changes
+    finally:
+        for one in watching:
+            one.kill()
+            one.wait()
+        for thread in threads:
+            thread.join()
