@@ -73,3 +73,20 @@ def test_an_anchor_stays_while_nobody_can_say_that_its_domain_is_gone(tenant: Te
     with xl(tenant.host(silent)) as sim:
         sim.xl_destroy(tenant.xl_name("unknown"))
     until(lambda: not tenant.anchors("unknown"))
+
+
+def test_a_disk_that_is_deleted_keeps_its_data_while_a_domain_without_an_object_runs_on_it(tenant: Tenant) -> None:
+    tenant.run(manifests.disk("data"), manifests.domain("web", disks=["data"]))
+    node, domain = tenant.where("web")
+    host, data = tenant.host(node), tenant.data_of("data", node)
+    tear_away(tenant, "web")
+    tenant.kubectl("delete", "xdisk", "data", "--wait=false")
+    until(lambda: f"its data stays while the domain {domain.name}" in host.agent_log())
+    host.restart_agent()
+    until(lambda: f"its data stays while the domain {domain.name}" in host.agent_log(5))
+    assert data.exists()
+    with xl(host) as sim:
+        assert domain.uuid in [state.uuid for state in sim.list()]
+        sim.xl_destroy(tenant.xl_name("web"))
+    tenant.api.wait_gone(tenant.path("xdisk", "data"), 60)
+    assert not data.exists()

@@ -88,7 +88,14 @@ class Claims:
                 "volume that a kubelet mounts (a hostPath is none)?", retry_after=5,
             )
         if block:
-            return Opened(entry, device=self._lasting(path))
+            device = self._lasting(path)
+            if device is None:
+                raise Problem(
+                    Reason.WAITING_FOR_DISK,
+                    f"{what}: the kubelet of {self._host.node} has not mapped volume {claim.volume_name!r} since the host's boot",
+                    retry_after=2,
+                )
+            return Opened(entry, device=device)
         try:
             return Opened(entry, file=_open_image(self._kubelet.local(path), read_only=entry.read_only))
         except FileNotFoundError:
@@ -140,9 +147,10 @@ class Claims:
             target = known.get(claim.uid)
             if claim.volume_mode is VolumeMode.BLOCK:
                 device = self._kubelet.device(domain.status.anchor_uid or "", claim.volume_name)
-                if device is not None and (device := self._lasting(device)) != target:
-                    lead(self._links / claim.uid, device)
-                    target = device
+                lasting = self._lasting(device) if device is not None else None
+                if lasting not in (None, target):
+                    lead(self._links / claim.uid, lasting)
+                    target = lasting
             if target is not None:
                 self._keep(claim.uid, target)
 
@@ -206,19 +214,24 @@ class Claims:
                 self._holds.hold(uid, list(dict.fromkeys([target, *self._binds(target, pod)])))
                 self._held[uid] = target
 
-    def _lasting(self, device: str) -> str:
-        """The path of a pod's device that stays as long as it is held: the kubelet's bind mount of it. The link in the pod's own
-        folder is gone before the kubelet finds that it cannot unmount, and a guest's reboot or another agent's start would find
-        no device."""
+    def _lasting(self, device: str) -> str | None:
+        """The path of a pod's device that stays as long as it is held: the kubelet's bind mount of it.
+
+        The link in the pod's own folder is gone before the kubelet finds that it cannot unmount, and a guest's reboot or another
+        agent's start would find no device. And it outlives the host's boot, after which it may lead to somebody else's device:
+        None, if the kubelet has no such mount (yet).
+        """
         pod = self._kubelet.owner(device)
-        try:
-            return next(self._binds(device, pod), device) if pod else device
-        except FileNotFoundError:  # it leads to nothing
+        if pod is None or self._kubelet.binds(pod) is None:
             return device
+        try:
+            return next(self._binds(device, pod), None)
+        except FileNotFoundError:  # it leads to nothing
+            return None
 
     def _binds(self, target: str, pod: str) -> Iterator[str]:
         number = os.stat(self._kubelet.local(target)).st_rdev
-        for bind in self._kubelet.binds(pod):
+        for bind in self._kubelet.binds(pod) or ():
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(self._kubelet.local(bind)).st_rdev == number:
                     yield bind

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kubexen.agent.devices import FileDevices
+from kubexen.agent.host import Host
 from kubexen.agent.storage.directory import Directory
 from kubexen.api.conditions import ConditionType, Reason, find, set_condition
 from kubexen.api.names import AGENT_MANAGER
@@ -24,6 +25,7 @@ from kubexen.kube.client import Api
 from kubexen.kube.errors import Conflict, NotFound
 from kubexen.kube.kinds import XENDISKS
 from kubexen.kube.resources import Object
+from kubexen.plan import started
 from kubexen.plan.problem import Problem
 from kubexen.plan.resolve import References, Resolved, ResolvedDisk, directory, disk_path, domain_uuid, pool_file
 
@@ -32,10 +34,9 @@ logger = logging.getLogger(__name__)
 
 class Disks:
     def __init__(self, api: Api, storage: Directory, node: str, pools: Callable[[], Mapping[str, XenStoragePool]],
-                 attached: Callable[[str, str], bool], devices: FileDevices) -> None:
-        """`attached(namespace, disk)`: whether a domain on this host has the disk, as far as this agent knows."""
+                 host: Host, devices: FileDevices) -> None:
         self._api, self._storage, self._node = api, storage, node
-        self._pools, self._attached, self._devices = pools, attached, devices
+        self._pools, self._host, self._devices = pools, host, devices
 
     async def prepare(self, domain: XenDomain, resolved: Resolved, refs: References) -> None:
         """Make and claim every disk of a domain; all are checked before the first is made.
@@ -114,7 +115,9 @@ class Disks:
             or free.is_true
         ):
             return None
-        if self._attached(namespace, name):
+        await self._host.look()
+        if user := next((state.name for state in self._host.domains.values() if started.may_have(state, namespace, name)), None):
+            logger.warning("%s: its data stays while the domain %s is on this host, which may have it", disk.key, user)
             return 2.0
         pool = self._pools().get(disk.spec.pool)
         if pool is None:

@@ -111,17 +111,8 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
     pools, networks = _parsed(pool_store, XenStoragePool.parse), _parsed(network_store, XenNetwork.parse)
     storage, bridges = Directory(arguments.pool_root or arguments.root), Bridges(arguments.root)
 
-    def attached(namespace: str, disk: str) -> bool:
-        """Whether a domain that is on this host names the disk."""
-        here = {s.owner.key for s in host.domains.values() if s.owner}
-        return any(
-            key in here and any(d.get("disk") == disk for d in document["spec"].get("disks") or ())
-            for key, document in domain_store.store.items()
-            if key.startswith(f"{namespace}/")
-        )
-
     events = EventRecorder(api, "kubexen-agent", node)
-    disks = Disks(api, storage, node, pools, attached, devices)
+    disks = Disks(api, storage, node, pools, host, devices)
     starter = Starter(
         api, host, pools=pools, networks=networks, disks=disks, claims=claims, seeds=seeds, storage=storage, bridges=bridges
     )
@@ -140,6 +131,11 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
         for store in (pool_store, network_store):
             await store.synced.wait()
         await reporter.run()
+
+    async def remove_disks() -> None:
+        """Not before it is known which domains are here."""
+        await host.looked.wait()
+        await disk_queue.run(reconcile_disk, 1)
 
     async def reconcile_disk(key: str) -> float | None:
         document = disk_store.store.get(key)
@@ -197,7 +193,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
                 group.create_task(store.run())
             lease = LeaseHolder(api, arguments.namespace, node, f"{node}_{os.getpid()}_{int(time.time())}")
             for part in (lease.run(), events.run(), report(), host.watch(changed), look_at_all(), work(),
-                         disk_queue.run(reconcile_disk, 1)):
+                         remove_disks()):
                 group.create_task(part)
             if arguments.health:
                 group.create_task(health.serve(arguments.health, alive=list, ready=not_ready))

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 from kubexen.api.base import InvalidObject
 from kubexen.api.conditions import ConditionType, Reason, find
-from kubexen.api.domainstatus import CONTROLLER_FIELDS, ClaimStatus, XenDomainStatus
+from kubexen.api.domainstatus import CONTROLLER_FIELDS, ClaimStatus, MovePhase, XenDomainStatus
 from kubexen.api.fields import rfc3339
 from kubexen.api.names import ANCHOR_FINALIZER, ANCHOR_READINESS_GATE, CONTROLLER_MANAGER, DOMAIN_FINALIZER
 from kubexen.api.xendomain import XenDomain
 from kubexen.controller import volumes
 from kubexen.controller.cache import Cache
-from kubexen.controller.nodes import barred, heard_of, largest, node_state
+from kubexen.controller.nodes import barred, heard_of, largest, node_state, read_afresh
 from kubexen.kube.client import Api
 from kubexen.kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
 from kubexen.kube.events import EventRecorder
@@ -74,6 +74,9 @@ class DomainReconciler:
         if self._cache.domain(key) is not domain or (anchors := self._cache.anchors(domain)) != seen:
             return 0.0  # it changed meanwhile
         plan = placement.plan(domain, anchors, self._look(domain, anchors, found, mounting), now)
+        if _fences(plan, domain) and domain.status.node_name:
+            await read_afresh(self._api, self._cache, domain.status.node_name)
+            plan = placement.plan(domain, anchors, self._look(domain, anchors, found, mounting), now)
         try:
             if not domain.status.node_name:
                 # Before it can be bound, and in this one worker: no agent can be taking the disk meanwhile.
@@ -354,3 +357,8 @@ class DomainReconciler:
 def _holds_mac(domain: XenDomain, mac: str) -> bool:
     return mac in domain.status.mac_addresses.values()
 
+
+def _fences(plan: Plan, domain: XenDomain) -> bool:
+    """Whether the plan lets the domain go from a node that has not given it up."""
+    new, old = (status.move.phase if status and status.move else None for status in (plan.status, domain.status))
+    return new is MovePhase.FENCED and old is not new

@@ -12,6 +12,7 @@ from kubexen.api.quantity import Quantity
 from kubexen.controller.cache import Cache
 from kubexen.kube.client import Api
 from kubexen.kube.errors import NotFound
+from kubexen.kube.kinds import XENHOSTS
 from kubexen.kube.resources import LEASES, NODES
 from kubexen.plan.capacity import Held, capacity
 from kubexen.plan.resolve import request, reservation
@@ -108,6 +109,16 @@ def node_state(cache: Cache, name: str) -> NodeState:
         fenced=(host is not None and host.fenced)
         or (cache.is_lost(name) and any(t["key"] == OUT_OF_SERVICE for t in spec.get("taints") or ())),
     )
+
+
+async def read_afresh(api: Api, cache: Cache, name: str) -> None:
+    """Bring the cache's picture of a node up to date: a fence that was taken back meanwhile must not move a domain."""
+    for res in (NODES, XENHOSTS):
+        try:
+            cache.put(res, await api.get(res, name))
+        except NotFound:
+            if (old := cache.get(res, name)) is not None:
+                cache.remove(res, old)
 
 
 def barred(cache: Cache, nodes: Iterable[str]) -> frozenset[str]:

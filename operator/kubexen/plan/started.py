@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from kubexen.api.xendomain import XenDomain
+from kubexen.hypervisor.port import DomainState
 from kubexen.plan.anchor import PLACEMENT_FIELDS
 
 LIVE_FIELDS = frozenset({
@@ -24,6 +25,19 @@ def _started_with(domain: XenDomain) -> dict[str, Any]:
     spec["memory"] = {"max": str(domain.spec.memory.maximum)}
     spec["onReboot"] = str(domain.spec.on_reboot)
     return spec
+
+
+def may_have(state: DomainState, namespace: str, disk: str) -> bool:
+    """Whether a domain on a host was started with this XenDisk, be its object gone or changed; where nobody knows, it may be."""
+    if state.owner is None:
+        return state.name.startswith(f"{namespace}.")  # libvirt lost all it knew of it, or it is somebody else's
+    if state.owner.namespace != namespace:
+        return False
+    try:
+        disks = json.loads(state.note)["disks"]
+    except (ValueError, KeyError, TypeError):
+        return True
+    return any(entry.get("disk") == disk for entry in disks)
 
 
 def changed_fields(before: str, domain: XenDomain) -> list[str]:

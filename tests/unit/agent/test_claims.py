@@ -104,6 +104,18 @@ async def test_the_path_outlives_the_link_that_a_kubelet_removes_first(machine: 
     await second.release(["uid-of-data"])
 
 
+async def test_a_link_of_the_hosts_last_boot_is_not_believed(machine: Machine) -> None:
+    """It stays over a boot, and the name that it leads to may be another disk's by then. The kubelet's mount does not stay."""
+    device(machine, "sda")
+    machine.layout.block("a1", "pv-data", "/dev/sda")
+    (machine.root / "proc/1").mkdir(parents=True)
+    (machine.root / "proc/1/mountinfo").write_text("")
+    with pytest.raises(Problem, match="since the host's boot") as waits:
+        await attach(machine.claims(), *named(claim()))
+    assert waits.value.reason == Reason.WAITING_FOR_DISK
+    assert machine.links() == {}
+
+
 async def test_another_agent_takes_hold_before_it_knows_any_domain(machine: Machine) -> None:
     sdb = device(machine)
     machine.layout.block("a1", "pv-data", "/dev/sdb")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from kubexen.controller.cache import Cache
-from kubexen.controller.nodes import barred, largest
+from kubexen.controller.nodes import OUT_OF_SERVICE, barred, largest, node_state, read_afresh
+from kubexen.kube.errors import NotFound
 from kubexen.kube.kinds import XENHOSTS
-from kubexen.kube.resources import NODES
+from kubexen.kube.resources import NODES, Resource
 from kubexen.plan.unplaced import Largest
 
 
@@ -35,3 +36,23 @@ def test_a_lost_host_and_a_fenced_one_may_be_given_no_domain() -> None:
     assert barred(cache, names) == {"xen1"}
     cache.set_lost("xen0", True)
     assert barred(cache, names) == {"xen0", "xen1"}
+
+
+async def test_before_a_fence_counts_the_node_is_read_afresh() -> None:
+    """The picture of a watch that hangs may still have the taint that somebody has taken off."""
+    cache = Cache()
+    tainted = node("xen1") | {"spec": {"taints": [{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]}}
+    for res, found in ((NODES, tainted), (XENHOSTS, {"metadata": tainted["metadata"], "spec": {}, "status": {}})):
+        cache.put(res, found)
+    cache.set_lost("xen1", True)
+    assert node_state(cache, "xen1").fenced
+
+    class Server:
+        async def get(self, res: Resource, name: str) -> dict[str, Any]:
+            if res is XENHOSTS:
+                raise NotFound("gone")
+            return node(name) | {"metadata": {"name": name, "uid": name, "resourceVersion": "2"}}
+
+    await read_afresh(cast(Any, Server()), cache, "xen1")
+    assert not node_state(cache, "xen1").fenced
+    assert cache.host("xen1") is None

@@ -1,7 +1,8 @@
 """A pool that is a directory: administrators' files, and disks as raw images in Kubexen's own part of it.
 
 Paths are the host's. `root` is where the host's file system is seen by this process ('/' in dom0 itself).
-Everything is made under another name and renamed when it is whole, so that a crash leaves no half-made disk.
+A disk is made under another name and gets its own when it is whole, so that a crash leaves no half-made disk. It gets it by a hard
+link: whoever has made the disk meanwhile, on this host or another one, may have a guest on it already.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ class Directory:
                     _copy(source, target.fileno())
                 target.truncate(wanted)
                 os.fsync(target.fileno())
-            unfinished.rename(path)
+            os.link(unfinished, path)
+        except FileExistsError:
+            return path.lstat().st_size
         except OSError as error:
             raise Problem("PoolUnusable", f"{host_path}: {error.strerror}", retry_after=30) from error
         finally:

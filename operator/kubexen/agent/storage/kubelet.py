@@ -48,13 +48,12 @@ class Kubelet:
             return None
         return {"pods": names[0], "plugins": names[-1]}.get(kind) if names else None
 
-    def binds(self, pod: str) -> list[str]:
-        """The bind mounts that the kubelet keeps of the pod's devices: of some plugins the device itself is in no mount of the
-        pod's own."""
+    def binds(self, pod: str) -> list[str] | None:
+        """The bind mounts that the kubelet keeps of the pod's devices, one each; None: this is no host that tells its mounts."""
         try:
             lines = (self._root / "proc/1/mountinfo").read_text().splitlines()
         except OSError:
-            return []
+            return None
         points = (line.split()[4] for line in lines if line)
         return [point for point in points if point.startswith(f"{self._folder}/plugins/") and point.endswith(f"/{pod}")]
 
