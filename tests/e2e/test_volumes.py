@@ -148,11 +148,12 @@ def anchor(stack: Stack) -> dict[str, Any]:
 
 
 def anew(stack: Stack, old: dict[str, Any]) -> dict[str, Any]:
-    """Wait until another anchor holds the domain; it."""
+    """Wait until another anchor holds the domain, and nothing is left of the old one; it."""
     earlier = (None, old["metadata"]["uid"])
     domain = stack.cluster.api.wait(DOMAIN, lambda found: found["status"].get("anchorUID") not in earlier, SLOW)
     (found,) = (pod for pod in anchors(stack, NAME) if pod["metadata"]["uid"] == domain["status"]["anchorUID"])
     assert (found["status"]["phase"], found["spec"]["nodeName"]) == ("Running", old["spec"]["nodeName"])
+    stack.cluster.api.wait_gone(f"{PODS}/{old['metadata']['name']}", WAIT)
     return found
 
 
