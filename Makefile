@@ -38,7 +38,7 @@ env: $(VENV)/.ready ## shell settings for it: eval "$$(make -s env)"
 	@$(PYTHON) -m hack.stack env --state "$(STATE)"
 
 .PHONY: test test-unit test-contract test-cluster test-e2e test-xen
-test: test-unit test-contract test-cluster test-e2e test-xen ## all tests
+test: lint test-unit test-contract test-cluster test-e2e test-xen ## all tests
 	@echo "all levels passed"
 
 test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts, the chart: no cluster, no root
