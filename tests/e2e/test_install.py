@@ -209,10 +209,10 @@ def test_the_doctor_finds_nothing_wrong_and_packs_what_the_pods_said(stack: Stac
     command = ["kubectl", "xen", "doctor", "--bundle", str(file)]
     done = subprocess.run(command, env=stack.environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    ours = [f"{namespace}/{pod['metadata']['name']}" for namespace in (NAMESPACE, AGENTS) for pod in pods(stack, namespace)]
+    ours = {f"{namespace}/{pod['metadata']['name']}" for namespace in (NAMESPACE, AGENTS) for pod in pods(stack, namespace)}
     with tarfile.open(file) as bundle:
         logs = {name: bundle.extractfile(name) for name in bundle.getnames() if "/logs/" in name}
-        assert sorted(name.rpartition("/")[0].partition("/logs/")[2] for name in logs) == sorted(ours)
+        assert {name.rpartition("/")[0].partition("/logs/")[2] for name in logs} == ours
         assert all(log is not None and log.read().strip() for log in logs.values())
 
 

@@ -7,18 +7,15 @@ from one another, in this order: each waits until the domain has a sound anchor 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from hack.cluster import KubectlError
-from hack.stack.dom0 import SETTINGS
-from hack.stack.stack import ROOT, WAIT, XEN, Stack
+from hack.stack.stack import ROOT, WAIT, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
-from tests.e2e.conftest import Figure
 from tests.e2e.domains import PODS, anchors, where
 from tests.e2e.volumes import (
     BYTES,
@@ -33,17 +30,14 @@ from tests.e2e.volumes import (
     Writer,
     local,
     lost,
-    mounts_watched,
     volume,
 )
 from tests.xen.guests import manifest
 
-AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
 NAME = "writer"
 XL_NAME = f"default.{NAME}"
 DOMAIN = f"/apis/kubexen.dev/v1alpha1/namespaces/default/xendomains/{NAME}"
 CLAIMS = ("lun", "device", "image")
-MOVING = ("lun", "image")
 SLOW = 2 * WAIT
 # What Kubexen makes on a host for a domain's disks.
 MADE = """
@@ -58,7 +52,6 @@ ls /sys/class/iscsi_session 2>/dev/null
 losetup -l -n -O NAME,BACK-FILE | grep -v '{DEVICE}$'
 {MADE}
 """
-KUBELET = f"{SETTINGS}/kubelet.yaml"
 PROCESS = "grep -lF {container} /proc/[0-9]*/cgroup | cut -d/ -f3"
 
 
@@ -87,7 +80,7 @@ def applied(stack: Stack, source: XenHost, target: XenHost) -> Iterator[None]:
         *volume("lun", "Block", {"iscsi": {"targetPortal": f"{target.address}:3260", "iqn": IQN, "lun": 0}}),
         *volume("device", "Block", local(device, source.name)),
         *volume("image", "Filesystem", {"nfs": {"server": target.address, "path": SHARED}}),
-        manifest(NAME, type="pvh", memory={"size": "128Mi"}, disks=disks(*CLAIMS)),
+        manifest(NAME, type="pvh", memory={"size": "128Mi"}, disks=disks()),
     )  # fmt: skip
     yield
     stack.kubectl("uncordon", source.name, target.name)
@@ -99,9 +92,8 @@ def applied(stack: Stack, source: XenHost, target: XenHost) -> Iterator[None]:
     target.ssh(f"rm -r {FOLDER} {SHARED}")
 
 
-def disks(*names: str) -> list[dict[str, str]]:
-    return [{"name": name, "claimName": name, "target": f"xvd{letter}"} for name, letter in zip(CLAIMS, "abc", strict=True)
-            if name in names]  # fmt: skip
+def disks() -> list[dict[str, str]]:
+    return [{"name": name, "claimName": name, "target": f"xvd{letter}"} for name, letter in zip(CLAIMS, "abc", strict=True)]
 
 
 def patch(stack: Stack, **spec: Any) -> None:
@@ -243,73 +235,11 @@ def test_the_anchor_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed
     anew(stack, before)
 
 
-def test_the_anchor_is_evicted_for_want_of_memory(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
-    before = anchor(stack)
-    source.ssh(f"sed -i.before 's/memory.available: .*/memory.available: 1500Mi/' {KUBELET}")
-    try:
-        restart(stack, source, "kubelet")
-        stack.cluster.api.wait_gone(f"{PODS}/{before['metadata']['name']}", WAIT)
-    finally:
-        source.ssh(f"mv {KUBELET}.before {KUBELET}")
-        restart(stack, source, "kubelet")
-    evicted = stack.kubectl("get", "events", f"--field-selector=reason=Evicted,involvedObject.uid={before['metadata']['uid']}")
-    assert "low on resource: memory" in evicted
-    gave_up(source, before, "volumeDevices")
-    anew(stack, before)
-
-
-def test_the_node_is_deleted(stack: Stack, source: XenHost, target: XenHost, guest: Writer, unharmed: Unharmed) -> None:
-    """Its pods are collected, the agent's too: nobody of Kubexen is there when the volumes are to be taken away."""
-    before = anchor(stack)
-    stack.cluster.delete_node(source.name)
-    stack.cluster.api.wait_gone(f"{PODS}/{before['metadata']['name']}", WAIT)
-    source.until(f"! {AGENT}", WAIT)
-    gave_up(source, before, "volumeDevices")
-    unharmed()
-    source.ssh("systemctl restart kubelet")
-    stack.cluster.wait_node_ready(source.name, WAIT)
-    stack.cluster.label_node(source.name, XEN)
-    anew(stack, before)
-
-
 def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target: XenHost, unharmed: Unharmed) -> None:
     stack.kubectl("cordon", target.name)
     with pytest.raises(KubectlError, match="timeout"):
         drain(stack, source, 20)
     blocked(stack)
-
-
-def test_a_drain_takes_the_claims_along(
-    stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer, figure: Figure
-) -> None:
-    """Without the claim of the one node. The others are gone there before they are on the other host."""
-    told = guest.told()
-    patch(stack, disks=disks(*MOVING))
-    stack.kubectl("uncordon", target.name)
-    with mounts_watched(source, target) as changes:
-        begin = time.monotonic()
-        drain(stack, source, SLOW)
-        figure("kubectl drain of a node with two claims that go along, s", time.monotonic() - begin)
-        stack.wait_reason(NAME, "Running", SLOW)
-    for claim in MOVING:
-        left = [change.at for change in changes if change.is_of(source, "umount", f"pv-{claim}")]
-        came = [change.at for change in changes if change.is_of(target, "mount", f"pv-{claim}")]
-        assert max(left) < min(came)
-    assert where(stack, lab, NAME)[0] == target
-    there = Writer(target, XL_NAME)
-    target.guest_wait(XL_NAME, "guest up")
-    for disk in ("xvda", "xvdc"):
-        assert there.reads(f"dd if=/dev/{disk} bs=512 skip={told} count=1 2>/dev/null").split() == [str(told)]
-    there.write("xvda", "xvdc", begin=told)
-    assert lost(target, there.told(), LUN, IMAGE) == ""
-
-
-def test_a_guest_that_reboots_finds_its_claims(target: XenHost) -> None:
-    guest = Writer(target, XL_NAME)
-    told = guest.told()
-    target.guest_run(XL_NAME, "reboot")
-    target.guest_wait(XL_NAME, "guest up", count=2)
-    assert guest.reads(f"dd if=/dev/xvda bs=512 skip={told} count=1 2>/dev/null").split() == [str(told)]
 
 
 def test_nothing_is_left(stack: Stack, source: XenHost, target: XenHost) -> None:

@@ -1,12 +1,8 @@
-"""Claims of several kinds for real kubelets, a guest that writes to them all the while, and what mounts a host has of them."""
+"""Claims of several kinds for real kubelets, and a guest that writes to them all the while."""
 
 from __future__ import annotations
 
-import subprocess
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -122,41 +118,3 @@ class Writer:
 def lost(host: XenHost, told: int, *paths: str) -> str:
     """Which numbers up to the one that was told are not in these files of the host."""
     return host.ssh(f"python3 - {told} {' '.join(paths)}", input=HAS).stdout
-
-
-class Change(NamedTuple):
-    at: float
-    host: str
-    action: str  # mount or umount
-    target: str
-
-    def is_of(self, host: XenHost, action: str, volume: str) -> bool:
-        return (self.host, self.action) == (host.name, action) and volume in self.target
-
-
-@contextmanager
-def mounts_watched(*hosts: XenHost) -> Iterator[list[Change]]:
-    """The changes of the hosts' mounts, as they come."""
-    changes: list[Change] = []
-    watching = [
-        subprocess.Popen(host.ssh_command("exec timeout 600 stdbuf -oL findmnt --poll --noheadings --output ACTION,TARGET"),
-                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        for host in hosts
-    ]  # fmt: skip
-
-    def follow(host: XenHost, lines: Iterator[str]) -> None:
-        for line in lines:
-            action, _, target = line.strip().partition(" ")
-            changes.append(Change(time.monotonic(), host.name, action, target.strip()))
-
-    threads = [threading.Thread(target=follow, args=(host, one.stdout)) for host, one in zip(hosts, watching, strict=True)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield changes
-    finally:
-        for one in watching:
-            one.kill()
-            one.wait()
-        for thread in threads:
-            thread.join()
