@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from kubexen.controller.cache import Cache
 from kubexen.controller.nodes import OUT_OF_SERVICE, barred, largest, node_state, read_afresh
-from kubexen.kube.errors import NotFound
 from kubexen.kube.kinds import XENHOSTS
 from kubexen.kube.resources import NODES, Resource
 from kubexen.plan.unplaced import Largest
@@ -48,10 +47,10 @@ async def test_before_a_fence_counts_the_node_is_read_afresh() -> None:
     assert node_state(cache, "xen1").fenced
 
     class Server:
-        async def get(self, res: Resource, name: str) -> dict[str, Any]:
-            if res is XENHOSTS:
-                raise NotFound("gone")
-            return node(name) | {"metadata": {"name": name, "uid": name, "resourceVersion": "2"}}
+        async def list(self, res: Resource, *, field_selector: str) -> tuple[list[dict[str, Any]], str]:
+            assert field_selector == "metadata.name=xen1"
+            now = node("xen1") | {"metadata": {"name": "xen1", "uid": "xen1", "resourceVersion": "2"}}
+            return ([now] if res is NODES else []), "2"
 
     await read_afresh(cast(Any, Server()), cache, "xen1")
     assert not node_state(cache, "xen1").fenced
