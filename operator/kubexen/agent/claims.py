@@ -211,7 +211,8 @@ class Claims:
         pod = self._kubelet.owner(target)
         with self._holding:
             if pod is not None and self._held.get(uid) != target:
-                self._holds.hold(uid, list(dict.fromkeys([target, *self._binds(target, pod)])))
+                binds = self._of_device(target, self._kubelet.binds(pod) or ())
+                self._holds.hold(uid, list(dict.fromkeys([target, *binds])))
                 self._held[uid] = target
 
     def _lasting(self, device: str) -> str | None:
@@ -222,16 +223,18 @@ class Claims:
         None, if the kubelet has no such mount (yet).
         """
         pod = self._kubelet.owner(device)
-        if pod is None or self._kubelet.binds(pod) is None:
+        binds = self._kubelet.binds(pod) if pod is not None else None
+        if binds is None:
             return device
         try:
-            return next(self._binds(device, pod), None)
+            return next(self._of_device(device, binds), None)
         except FileNotFoundError:  # it leads to nothing
             return None
 
-    def _binds(self, target: str, pod: str) -> Iterator[str]:
+    def _of_device(self, target: str, binds: Iterable[str]) -> Iterator[str]:
+        """Those of the mounts that are of this very device."""
         number = os.stat(self._kubelet.local(target)).st_rdev
-        for bind in self._kubelet.binds(pod) or ():
+        for bind in binds:
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(self._kubelet.local(bind)).st_rdev == number:
                     yield bind

@@ -88,11 +88,11 @@ class Cache:
         self.put(PODS, pod)
         self._tell(PODS, key_of(pod), None, self.get(PODS, key_of(pod)))
 
-    def replace(self, res: Resource, objects: list[Object], version: str) -> None:
-        """Take a whole list: what is not in it, and is not younger than it, is gone."""
+    def replace(self, res: Resource, objects: list[Object], version: str, only: str | None = None) -> None:
+        """Take a whole list, or the list of what has the key `only`: what is not in it, and is not younger than it, is gone."""
         present = {key_of(obj): obj for obj in objects}
         for key, old in list(self._objects.get(res.plural, {}).items()):
-            if key not in present and _version(old) <= int(version):
+            if only in (None, key) and key not in present and _version(old) <= int(version):
                 self.remove(res, old)
         for obj in objects:
             self.put(res, obj)

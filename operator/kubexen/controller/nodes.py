@@ -114,12 +114,8 @@ def node_state(cache: Cache, name: str) -> NodeState:
 async def read_afresh(api: Api, cache: Cache, name: str) -> None:
     """Bring the cache's picture of a node up to date: a fence that was taken back meanwhile must not move a domain."""
     for res in (NODES, XENHOSTS):
-        found, _ = await api.list(res, field_selector=f"metadata.name={name}")  # the rights to watch them are enough for this
-        old = cache.get(res, name)
-        if old is not None and old["metadata"]["uid"] not in [one["metadata"]["uid"] for one in found]:
-            cache.remove(res, old)
-        for one in found:
-            cache.put(res, one)
+        found, version = await api.list(res, field_selector=f"metadata.name={name}")  # the rights to watch them are enough for this
+        cache.replace(res, found, version, only=name)
 
 
 def barred(cache: Cache, nodes: Iterable[str]) -> frozenset[str]:

@@ -101,15 +101,14 @@ class Directory:
                     _copy(source, target.fileno())
                 target.truncate(wanted)
                 os.fsync(target.fileno())
-            os.link(unfinished, path)
-        except FileExistsError:
+            with contextlib.suppress(FileExistsError):
+                os.link(unfinished, path)
             return path.lstat().st_size
         except OSError as error:
             raise Problem("PoolUnusable", f"{host_path}: {error.strerror}", retry_after=30) from error
         finally:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
-        return wanted
 
     @contextlib.contextmanager
     def opened(self, host_path: str) -> Iterator[int]:
