@@ -5,6 +5,7 @@ Used by cluster, xenlab and stack, each for what it starts; their command `down 
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,24 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+AFTER = "--after-stdin"
+
+
+def add_option(down: argparse.ArgumentParser) -> None:
+    """What a guard tells the command `down`."""
+    down.add_argument(AFTER, action="store_true", help="down: wait for the end of the input first")
+
+
+def wait(options: argparse.Namespace) -> None:
+    """Until the process at the other end of the input has ended, if a guard has asked for it."""
+    if options.after_stdin:
+        sys.stdin.buffer.read()
+
+
 class Guard:
     def __init__(self, module: str, state: Path) -> None:
         """`module`: whose command `down` ends what is recorded in the folder `state`."""
-        self._command = [sys.executable, "-m", module, "down", "--after-stdin", "--state", str(state)]
+        self._command = [sys.executable, "-m", module, "down", AFTER, "--state", str(state)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

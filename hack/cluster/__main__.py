@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from hack import guard
 from hack.cluster.cluster import COMPONENTS, Cluster
 from hack.cluster.process import ComponentFailed
 from hack.tools.golang import BuildError
@@ -20,10 +21,9 @@ def up(cluster: Cluster) -> int:
     return 0
 
 
-def down(cluster: Cluster, *, after_stdin: bool, delete: bool) -> int:
-    if after_stdin:
-        sys.stdin.buffer.read()  # ends with the process at the other end
-    cluster.stop(delete=delete)
+def down(cluster: Cluster, options: argparse.Namespace) -> int:
+    guard.wait(options)
+    cluster.stop(delete=options.delete)
     return 0
 
 
@@ -61,14 +61,14 @@ def main() -> int:
             command.add_argument("--node-monitor-grace-period", type=int, metavar="S", help="default: 40 seconds")
         if name == "down":
             command.add_argument("--delete", action="store_true", help="delete the folder too")
-            command.add_argument("--after-stdin", action="store_true", help="wait for the end of the input first")
+            guard.add_option(command)
     options = parser.parse_args()
     try:
         if options.command == "up":
             return up(Cluster(options.state, node_monitor_grace_period=options.node_monitor_grace_period))
         cluster = Cluster(options.state)
         if options.command == "down":
-            return down(cluster, after_stdin=options.after_stdin, delete=options.delete)
+            return down(cluster, options)
         return {"env": env, "status": status}[options.command](cluster)
     except (BuildError, ComponentFailed) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hack import needs
+from hack import guard, needs
 from hack.image import image
 from hack.stack.demo import demo, say
 from hack.stack.stack import Stack
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--driver", choices=("xen", "sim"), default="xen")
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--state", type=Path)
-    parser.add_argument("--after-stdin", action="store_true", help="down: wait for the end of the input first")
+    guard.add_option(parser)
     arguments = parser.parse_args()
     try:
         return run(arguments)
@@ -35,8 +35,7 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state or Path("build/stack")
-    if arguments.after_stdin:
-        sys.stdin.buffer.read()  # ends with the process at the other end
+    guard.wait(arguments)
     if arguments.verb in ("down", "env"):
         if not (state / "stack.json").exists():
             raise RuntimeError(f"nothing was started in {state}: make up STATE={state}")

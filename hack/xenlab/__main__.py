@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hack import needs
+from hack import guard, needs
 from hack.progress import step
 from hack.xenlab.build import BuildError, build
 from hack.xenlab.host import HostError
@@ -36,7 +36,7 @@ def arguments() -> argparse.ArgumentParser:
     up.add_argument("--cpus", type=int, help="of each host of a new lab (default: 1)")
     verb("wait", "wait until every host is ready")
     down = verb("down", "power off every host and remove its disks")
-    down.add_argument("--after-stdin", action="store_true", help="wait for the end of the input first")
+    guard.add_option(down)
     verb("list", "show the hosts")
     verb("start", "power on one host", "host")
     verb("stop", "pull the plug of one host", "host")
@@ -68,8 +68,7 @@ def run(options: argparse.Namespace) -> int:
             lab.start()
         return 0
     if options.verb == "down":
-        if options.after_stdin:
-            sys.stdin.buffer.read()
+        guard.wait(options)
         lab.stop()
         return 0
     if not lab.exists:

@@ -24,7 +24,6 @@ from hack.progress import step
 from hack.xenlab.build import Image, build
 from hack.xenlab.host import HostError, XenHost
 
-ROOT = Path(__file__).parent.parent.parent
 SHARED_DISK = 1 << 30  # bytes; every host's /dev/vdb
 
 
