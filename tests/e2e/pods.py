@@ -93,6 +93,11 @@ def container_id(document: dict[str, Any]) -> str:
     return str(document["status"]["containerStatuses"][0]["containerID"]).removeprefix("containerd://")
 
 
+def kib(told: str, field: str) -> int:
+    """A field of what the kernel tells of a process's memory, as in /proc/PID/status."""
+    return next(int(line.split()[1]) for line in told.splitlines() if line.startswith(f"{field}:"))
+
+
 def processes(container: str) -> list[int]:
     """The processes of a container on this machine, by its cgroup."""
     found = []

@@ -21,6 +21,7 @@ from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.conftest import Figure
 from tests.e2e.domains import PODS, anchors, boot, pods, where
+from tests.e2e.pods import kib
 from tests.e2e.volumes import BUSY, local, volume
 from tests.xen.guests import manifest
 
@@ -143,18 +144,13 @@ def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: s
         assert int(free) > 256 * 1024
         told = {check["name"]: check["message"] for check in stack.get("xhost", dom0.name)["status"]["checks"]}
         assert told["StateFlags"] == "domains are read by Xen's own library"
-        agent = dom0.ssh(f"cat /proc/$({AGENT})/status").stdout
-        figure(f"{dom0.name}: the agent, resident, MiB", resident(agent) / 1024)
-        assert resident(agent) < 80 * 1024
+        agent = kib(dom0.ssh(f"cat /proc/$({AGENT})/status").stdout, "VmRSS")
+        figure(f"{dom0.name}: the agent, resident, MiB", agent / 1024)
+        assert agent < 80 * 1024
     for pod in pods(stack, NAMESPACE):
-        controller = stack.kubectl("exec", "-n", NAMESPACE, pod["metadata"]["name"], "--", "python3", "-c", STATUS)
-        figure("a controller, resident, MiB", resident(controller) / 1024)
-        assert resident(controller) < 100 * 1024
-
-
-def resident(status: str) -> int:
-    """KiB of memory, of what the kernel tells of a process."""
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+        controller = kib(stack.kubectl("exec", "-n", NAMESPACE, pod["metadata"]["name"], "--", "python3", "-c", STATUS), "VmRSS")
+        figure("a controller, resident, MiB", controller / 1024)
+        assert controller < 100 * 1024
 
 
 @pytest.mark.usefixtures("applied")  # it starts on the one host while the other starts what was moved there

@@ -64,7 +64,7 @@ def test_what_anchors_take_of_their_node(cluster: Cluster, node: Kubelet, namesp
     assert len(its) == 2 * ANCHORS  # the sandbox's, and kubexen-anchor
     shims = {parent(process) for process in its}
     assert len(shims) == ANCHORS
-    taken = sum(kib(process) for process in (*its, *shims)) / ANCHORS / 1024
+    taken = sum(share(process) for process in (*its, *shims)) / ANCHORS / 1024
     figure("an anchor takes of its node's memory, MiB", taken)
     assert taken < 24
     for process in its:
@@ -75,10 +75,9 @@ def parent(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def kib(process: int) -> int:
-    """The memory of a process, what it shares divided by those who share it."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+def share(process: int) -> int:
+    """KiB of memory of a process, what it shares divided by those who share it."""
+    return pods.kib(Path(f"/proc/{process}/smaps_rollup").read_text(), "Pss")
 
 
 def test_kubectl_logs_and_exec_reach_a_pod(cluster: Cluster, node: Kubelet, namespace: str) -> None:

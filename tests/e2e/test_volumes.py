@@ -63,7 +63,7 @@ def source(lab: Lab) -> XenHost:
 
 @pytest.fixture(scope="module")
 def target(lab: Lab) -> XenHost:
-    """Where it goes; it serves NFS and iSCSI."""
+    """Where it could go; it serves NFS and iSCSI."""
     return lab.host(1)
 
 

@@ -44,7 +44,7 @@ rm {LUN}
 """
 # Sector N of each disk gets N, on stable storage, and only then it is told.
 WRITE = (
-    "(n={begin}; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
+    "(n=0; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
     "2>/dev/null || {{ echo not written: $n on $d; exit; }}; done; echo told $n; sleep 0.5; done) &"
 )
 HAS = """
@@ -92,22 +92,18 @@ class Writer:
     def life(self) -> Life:
         return Life(int(self.host.ssh(f"xl domid {self.name}").stdout), boot(self.host, self.name))
 
-    def reads(self, command: str) -> str:
-        return self.host.guest_output(self.name, command)
-
-    def write(self, *disks: str, begin: int = 0) -> None:
-        self.host.guest_run(self.name, WRITE.format(begin=begin, disks=" ".join(disks)))
-        self.writes_on(begin)
+    def write(self, *disks: str) -> None:
+        self.host.guest_run(self.name, WRITE.format(disks=" ".join(disks)))
+        self.writes_on()
 
     def told(self) -> int:
         """The last number that the guest was told to be on all of its disks."""
         found = self.host.ssh(f"tr -d '\\r' <{self._log} | sed -n 's/^told \\([0-9]*\\)$/\\1/p' | tail -n 1").stdout
         return int(found or 0)
 
-    def writes_on(self, since: int | None = None) -> None:
+    def writes_on(self) -> None:
         """Wait until it was told more, thrice: the first may have been on its way."""
-        begin = self.told() if since is None else since
-        self.host.guest_wait(self.name, f"told {begin + 3}", timeout=60)
+        self.host.guest_wait(self.name, f"told {self.told() + 3}", timeout=60)
         assert "not written" not in self.host.ssh(f"grep 'not written' {self._log}", check=False).stdout
 
     @property
