@@ -109,7 +109,7 @@ async def run(api: Api, connect: Callable[[], Hypervisor], arguments: argparse.N
     pool_store = Reflector(api, XENSTORAGEPOOLS, on_change=everything)
     network_store = Reflector(api, XENNETWORKS, on_change=everything)
     pools, networks = _parsed(pool_store, XenStoragePool.parse), _parsed(network_store, XenNetwork.parse)
-    storage, bridges = Directory(arguments.pool_root or arguments.root), Bridges(arguments.root)
+    storage, bridges = Directory(arguments.pool_root or arguments.root, node), Bridges(arguments.root)
 
     events = EventRecorder(api, "kubexen-agent", node)
     disks = Disks(api, storage, node, pools, host, devices)

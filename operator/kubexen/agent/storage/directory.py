@@ -2,7 +2,8 @@
 
 Paths are the host's. `root` is where the host's file system is seen by this process ('/' in dom0 itself).
 A disk is made under another name and gets its own when it is whole, so that a crash leaves no half-made disk. It gets it by a hard
-link: whoever has made the disk meanwhile, on this host or another one, may have a guest on it already.
+link: whoever has made the disk meanwhile, on this host or another one, may have a guest on it already. The other name says which
+agent of which node it is; what an earlier agent of the node could not finish goes when the next disk beside it is made.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ class Space:
 
 
 class Directory:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, node: str) -> None:
         self._root = root
+        self._of_node = f".{node}~"
+        self._own = f"{self._of_node}{uuid.uuid4().hex}~"
 
     def local(self, host_path: str) -> Path:
         """Where this process sees a path of the host."""
@@ -85,12 +88,13 @@ class Directory:
         if made is not None:
             return made
         path = self.local(host_path)
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        unfinished = path.with_name(f"{self._own}{uuid.uuid4().hex}")
         try:
             pool = path.parent.parent.parent
             if not pool.is_dir():
                 raise FileNotFoundError(2, "the pool's directory is not there", str(pool))
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._tidy(path.parent)
             length = source.stat().st_size if source else 0
             wanted = size if size is not None else length
             if wanted < length:
@@ -109,6 +113,11 @@ class Directory:
         finally:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
+
+    def _tidy(self, folder: Path) -> None:
+        for left in folder.glob(f"{self._of_node}*"):
+            if not left.name.startswith(self._own):
+                left.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def opened(self, host_path: str) -> Iterator[int]:
