@@ -17,6 +17,7 @@ from kubexen.api.quantity import Quantity
 from kubexen.api.xenhost import XenHost
 from tests.xen.guests import NAME, XL_NAME, manifest
 
+SHARE = {"weight": 512, "cap": 50}
 VIRSH = "virsh -c xen:///system"
 READY, HEALTHY = (f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}' for kind in ("Ready", "Healthy"))
 
@@ -96,6 +97,7 @@ def test_a_guest_that_powers_off_stays_off_until_it_is_started(stack: Stack) -> 
     host.guest_run(XL_NAME, "poweroff")
     stack.wait_reason(NAME, "PoweredOff")
     assert XL_NAME not in host.ssh("xl list").stdout
+    stack.apply(manifest(cpu=SHARE))
     stack.apply({"apiVersion": "kubexen.dev/v1alpha1", "kind": "XenAction", "metadata": {"name": "start"},
                  "spec": {"domainName": NAME, "action": "Start"}})
     stack.wait_reason(NAME, "Running")
@@ -103,10 +105,15 @@ def test_a_guest_that_powers_off_stays_off_until_it_is_started(stack: Stack) -> 
 
 
 @pytest.mark.usefixtures("clean")
-def test_a_guest_that_reboots_comes_back(stack: Stack) -> None:
-    host, domid = up(stack)
+def test_a_guest_that_reboots_comes_back_with_its_share_of_the_cpus(stack: Stack) -> None:
+    def share() -> list[str]:
+        return host.ssh(f"xl sched-credit2 -d {XL_NAME} | tail -n 1").stdout.split()[-2:]
+
+    host, domid = up(stack, cpu=SHARE)
+    assert share() == ["512", "50"]
     host.guest_run(XL_NAME, "reboot")
     wait_for_domid_other_than(stack, domid)
+    assert share() == ["512", "50"]
 
 
 @pytest.mark.usefixtures("clean")

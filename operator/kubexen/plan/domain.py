@@ -28,7 +28,7 @@ from kubexen.plan import restarts
 from kubexen.plan.problem import Problem
 from kubexen.plan.report import ORDERLY, Event, Report
 from kubexen.plan.resolve import domain_uuid, reservation
-from kubexen.plan.started import changed_fields
+from kubexen.plan.started import changed_fields, rebooted_by_host
 from kubexen.plan.step import Destroy, Host, Observed, Pause, Plan, SetMemory, Shutdown, Start, Step, Unpause
 
 CONDITIONS = (ConditionType.DOMAIN_READY, ConditionType.RESTART_REQUIRED)
@@ -262,7 +262,7 @@ class _Pass:
         exit_ = told or Exit(reason=str(reason), time=(self.seen.ended_at or self.now).replace(microsecond=0))
         self.next.last_exit = exit_
         action, why = self._action(reason), f"The guest ended ({reason})"
-        if action is LifecycleAction.RESTART and self._left_to_host(exit_):
+        if action is LifecycleAction.RESTART and self._left_to_host(exit_, state.note):
             return
         if action not in (LifecycleAction.RESTART, LifecycleAction.DESTROY):
             self._ready(False, _how(reason), f"{why} and is kept as it is ({action}). To start it again: "
@@ -284,9 +284,9 @@ class _Pass:
         same = (before.domid, before.boot_id) == (state.domid, self.host.boot_id)
         return before.last_exit if same and before.last_exit and before.last_exit.reason == reason else None
 
-    def _left_to_host(self, ended: Exit) -> bool:
+    def _left_to_host(self, ended: Exit, note: str = "") -> bool:
         """Whether the host is given time to carry out a guest's reboot, as it does by itself."""
-        if ended.reason != ShutdownReason.REBOOT or self.domain.spec.on_reboot is not LifecycleAction.RESTART:
+        if ended.reason != ShutdownReason.REBOOT or not rebooted_by_host(note, self.domain):
             return False
         left = REBOOT_PATIENCE - (self.now - ended.time).total_seconds()
         if left > 0:

@@ -307,9 +307,14 @@ def config(domain: XenDomain, resolved: Resolved, *, note: str) -> port.DomainCo
         interfaces=tuple(
             port.InterfaceConfig(macs[i.name], i.network.spec.bridge) for i in resolved.interfaces if i.name in macs
         ),
-        restart_on_reboot=spec.on_reboot is LifecycleAction.RESTART,
+        restart_on_reboot=host_reboots(spec.on_reboot, spec.cpu.to_dict()),
         note=note,
     )
+
+
+def host_reboots(on_reboot: str, cpu: Mapping[str, object]) -> bool:
+    """Whether the host carries out a guest's reboot by itself: not where libvirt would forget the domain's share of the CPUs."""
+    return on_reboot == LifecycleAction.RESTART and not {"weight", "cap"} & cpu.keys()
 
 
 def _disk_configs(domain: XenDomain, resolved: Resolved) -> Iterator[port.DiskConfig]:

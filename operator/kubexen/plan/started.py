@@ -8,6 +8,7 @@ from typing import Any
 from kubexen.api.xendomain import XenDomain
 from kubexen.hypervisor.port import DomainState
 from kubexen.plan.anchor import PLACEMENT_FIELDS
+from kubexen.plan.resolve import host_reboots
 
 LIVE_FIELDS = frozenset({
     "powerState", "replicas", "uuid", "shutdownGracePeriodSeconds", "onPoweroff", "onCrash", "evictionStrategy", *PLACEMENT_FIELDS,
@@ -42,11 +43,22 @@ def may_have(state: DomainState, namespace: str, disk: str) -> bool:
 
 def changed_fields(before: str, domain: XenDomain) -> list[str]:
     """Names of the fields, as in `spec.cpu.count`, that differ from those the domain was started with."""
+    old = _read(before)
+    return [] if old is None else list(_differences(old, _started_with(domain), "spec"))
+
+
+def rebooted_by_host(before: str, domain: XenDomain) -> bool:
+    """Whether its host carries out the guest's reboot, by what it was started with; by its spec, where nobody knows that."""
+    spec = _read(before) or _started_with(domain)
+    return host_reboots(spec.get("onReboot", ""), spec.get("cpu", {}))
+
+
+def _read(note: str) -> dict[str, Any] | None:
     try:
-        old = json.loads(before) if before else None
+        found = json.loads(note) if note else None
     except ValueError:
-        old = None
-    return list(_differences(old, _started_with(domain), "spec")) if isinstance(old, dict) else []
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _differences(old: Any, new: Any, path: str) -> list[str]:

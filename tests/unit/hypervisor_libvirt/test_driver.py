@@ -161,6 +161,20 @@ def test_the_weight_may_be_given(driver: LibvirtDriver) -> None:
     assert str(driver.create(config).flags) == "r-----"
 
 
+def test_whoever_lets_a_domain_run_gives_it_its_share(driver: LibvirtDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent that made it may have died in between."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(driver._platform, "set_share", lambda domain, weight, cap: given.append((weight, cap)))
+    config, plain = fresh(weight=512, cap=50), fresh()
+    for made in (config, plain):
+        driver.create(made, paused=True)
+        given.clear()
+    driver.unpause(plain.uuid)
+    assert given == []
+    driver.unpause(config.uuid)
+    assert given == [(512, 50)]
+
+
 def test_events(driver: LibvirtDriver) -> None:
     heard: queue.Queue[str | None] = queue.Queue()
 

@@ -13,8 +13,10 @@ from kubexen.api.conditions import ConditionType, find
 from kubexen.api.domainstatus import MovePhase, Restarts, XenDomainStatus
 from kubexen.hypervisor.port import NOT_IN_XEN, DomainState, ShutdownReason
 from kubexen.plan.domain import plan
+from kubexen.plan.resolve import config, resolve
+from kubexen.plan.started import note
 from kubexen.plan.step import Destroy, Observed, Plan, Shutdown, Start, Step, Unpause
-from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, move, shows, state
+from tests.unit.plan.builders import HOST, NOW, UID, ago, bound, domain, ended, move, references, shows, state
 
 READY = ConditionType.DOMAIN_READY
 LEAVING: dict[str, dict[str, Any]] = {
@@ -207,6 +209,20 @@ def test_a_guests_reboot_is_left_to_its_host_for_30_s() -> None:
     back = look({"status": first.status}, Observed(state(domid=8)))
     assert shows(back.status, READY) == "True Running"
     assert (back.status.domid, back.status.last_exit) == (8, None)
+
+
+@pytest.mark.parametrize("cpu", [{"weight": 512}, {"cap": 50}], ids=str)
+def test_a_domain_with_a_share_of_its_own_is_rebooted_by_the_agent(cpu: dict[str, int]) -> None:
+    """libvirt would forget the share: a guest could get rid of its cap."""
+    shared = domain(cpu=cpu)
+    assert not config(shared, resolve(shared, references()), note=note(shared)).restart_on_reboot
+    ended = Observed(state("---s--", reason=ShutdownReason.REBOOT, note=note(shared)), ended_at=ago(5))
+    first = look({"cpu": cpu}, ended)
+    second = look({"cpu": cpu, "status": first.status}, ended)
+    assert second.step == Destroy(UID, 7)
+    # it was started before it had a share: the host is at it
+    ended = Observed(state("---s--", reason=ShutdownReason.REBOOT, note=note(domain())), ended_at=ago(5))
+    assert look({"cpu": cpu}, ended).requeue_after == 25
 
 
 KEPT = {

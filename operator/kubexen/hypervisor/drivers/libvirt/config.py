@@ -81,7 +81,7 @@ def from_xml(xml: str) -> DomainConfig:
         found = None if metadata is None else _owner_and_note(metadata)
         if metadata is None or found is None:
             raise InvalidConfig("the domain's XML says no owner")
-        scheduler = metadata.find("{*}scheduler")
+        weight, cap = _share(metadata)
         vcpu = _child(domain, "vcpu")
         os = _child(domain, "os")
         max_vcpus = int(vcpu.text or "")
@@ -99,14 +99,25 @@ def from_xml(xml: str) -> DomainConfig:
             affinity=vcpu.get("cpuset", ""),
             max_memory_kib=int(_text(domain, "memory")),
             memory_kib=int(_text(domain, "currentMemory")),
-            weight=DEFAULT_WEIGHT if scheduler is None else int(scheduler.attrib["weight"]),
-            cap=DEFAULT_CAP if scheduler is None else int(scheduler.attrib["cap"]),
+            weight=weight,
+            cap=cap,
             disks=tuple(_disk(element) for element in domain.findall("devices/disk")),
             interfaces=tuple(_interface(element) for element in domain.findall("devices/interface")),
             restart_on_reboot=_text(domain, "on_reboot") == "restart",
         )
     except (ET.ParseError, KeyError, ValueError) as error:
         raise InvalidConfig(f"not a domain of ours: {error!r}") from error
+
+
+def share(xml: str) -> tuple[int, int]:
+    """The weight and cap that a domain was given with this XML; Xen's own where it says none."""
+    metadata = ET.fromstring(xml).find(f"metadata/{{{METADATA_URI}}}domain")
+    return (DEFAULT_WEIGHT, DEFAULT_CAP) if metadata is None else _share(metadata)
+
+
+def _share(metadata: ET.Element) -> tuple[int, int]:
+    scheduler = metadata.find("{*}scheduler")
+    return (DEFAULT_WEIGHT, DEFAULT_CAP) if scheduler is None else (int(scheduler.attrib["weight"]), int(scheduler.attrib["cap"]))
 
 
 def parse_affinity(text: str) -> set[int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import libvirt
 
-from kubexen.hypervisor.drivers.libvirt.config import DEFAULT_CAP, DEFAULT_WEIGHT, to_xml
+from kubexen.hypervisor.drivers.libvirt.config import DEFAULT_CAP, DEFAULT_WEIGHT, share, to_xml
 from kubexen.hypervisor.drivers.libvirt.connection import Connection
 from kubexen.hypervisor.drivers.libvirt.events import Listeners
 from kubexen.hypervisor.drivers.libvirt.flags import Sample
@@ -114,7 +114,7 @@ class LibvirtDriver:
             domain = self._platform.create(conn, config, xml, paused=paused or weighted)
             try:
                 if weighted:
-                    self._platform.set_weight(domain, config)
+                    self._platform.set_share(domain, config.weight, config.cap)
                     if not paused:
                         domain.resume()
             except libvirt.libvirtError:
@@ -148,7 +148,11 @@ class LibvirtDriver:
         if not sample.flags.paused:
             return
         with self._connection.calls(f"unpause {uuid}") as conn:
-            conn.lookupByUUIDString(uuid).resume()
+            domain = conn.lookupByUUIDString(uuid)
+            weight, cap = share(domain.XMLDesc())
+            if (weight, cap) != (DEFAULT_WEIGHT, DEFAULT_CAP):  # whoever made it may have died before that
+                self._platform.set_share(domain, weight, cap)
+            domain.resume()
         for _ in range(MOST_PAUSES):
             if not self._sample(uuid).flags.paused:
                 return

@@ -56,7 +56,7 @@ class Platform(Protocol):
     def create(self, conn: Any, config: DomainConfig, xml: str, *, paused: bool) -> Any:
         """Start it; a virDomain."""
 
-    def set_weight(self, domain: Any, config: DomainConfig) -> None:
+    def set_share(self, domain: Any, weight: int, cap: int) -> None:
         """Its share of the CPUs, weight and cap."""
 
     def is_busy(self, domain: Any) -> bool:
@@ -132,8 +132,8 @@ class XenPlatform:
         except libvirt.libvirtError as error:
             raise translate(error, f"create {config.name}", self._log.since(begin)) from error
 
-    def set_weight(self, domain: Any, config: DomainConfig) -> None:
-        domain.setSchedulerParameters({"weight": config.weight, "cap": config.cap})
+    def set_share(self, domain: Any, weight: int, cap: int) -> None:
+        domain.setSchedulerParameters({"weight": weight, "cap": cap})
 
     def is_busy(self, domain: Any) -> bool:
         return bool(domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
@@ -183,7 +183,7 @@ class LibvirtPlatform:
             domain.suspend()
         return domain
 
-    def set_weight(self, domain: Any, config: DomainConfig) -> None:
+    def set_share(self, domain: Any, weight: int, cap: int) -> None:
         """Nothing runs there."""
 
     def is_busy(self, domain: Any) -> bool:
