@@ -153,6 +153,14 @@ def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: s
         assert controller < 100 * 1024
 
 
+@pytest.mark.usefixtures("web")
+def test_helm_test_finds_all_at_work(stack: Stack) -> None:
+    told = stack.helm("test", RELEASE, "--logs", f"--timeout={SLOW:.0f}s")
+    assert "Succeeded" in told
+    for name in ("xen1", "xen2"):
+        assert f"ok   XenHost {name}: Ready" in told
+
+
 @pytest.mark.usefixtures("applied")  # it starts on the one host while the other starts what was moved there
 def test_a_drain_moves_the_domain_to_the_other_host(stack: Stack, lab: Lab, web: str, drained: XenHost) -> None:
     stack.wait_reason(WEB, "Running", SLOW)
