@@ -170,6 +170,7 @@ def domain(name: str, namespace: str = NAMESPACE, pool: str = "bench-images", ne
                                 "initrd": {"pool": pool, "file": "initrd.gz"}}},
             "cpu": {"count": 1},
             "memory": {"size": "128Mi"},
+            "onCrash": "preserve",  # flags.py lets some crash
             "disks": [{"name": "root", "disk": name, "target": "xvda"}],
             "interfaces": [{"name": "eth0", "network": network}],
         },

@@ -88,8 +88,12 @@ class Lab:
         self._opened.append(connect(self.uri))
         return self._opened[-1]
 
-    def config(self, **changes: Any) -> DomainConfig:
-        """A small domain with a disk and an interface; every call another one."""
+    def config(self, *, devices: bool = False, **changes: Any) -> DomainConfig:
+        """A small domain; every call another one.
+
+        `devices`: with a disk and an interface. They cost an emulated host more than all else of a start, so only a test
+        that is about them, or about what happens to them, asks for them.
+        """
         number = next(_numbers)
         name = f"contract-{os.getpid()}-{number}"
         config = DomainConfig(
@@ -104,9 +108,11 @@ class Lab:
             max_vcpus=1,
             memory_kib=self.options.memory_mib * 1024,
             max_memory_kib=self.options.memory_mib * 1024 * 3 // 2,
-            disks=(DiskConfig(str(self._disk(name)), "xvda"),),
-            interfaces=(InterfaceConfig(f"00:16:3e:7f:{number // 256:02x}:{number % 256:02x}", self.options.bridge),),
         )
+        if devices:
+            mac = f"00:16:3e:7f:{number // 256:02x}:{number % 256:02x}"
+            disks, interfaces = (DiskConfig(str(self._disk(name)), "xvda"),), (InterfaceConfig(mac, self.options.bridge),)
+            config = dataclasses.replace(config, disks=disks, interfaces=interfaces)
         self._uuids.append(config.uuid)
         return dataclasses.replace(config, **changes)
 

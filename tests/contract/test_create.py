@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import uuid
 from typing import Any
 
 import pytest
@@ -38,7 +37,7 @@ def test_a_domain_is_there_when_create_returns(lab: Lab, kind: DomainType, pause
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_guest_comes_up(lab: Lab, kind: DomainType) -> None:
-    config = lab.start(type=kind)
+    config = lab.start(devices=True, type=kind)
     assert not lab.state(config.uuid).flags.paused
 
 
@@ -124,7 +123,7 @@ def test_after_a_refusal_the_same_domain_can_start(lab: Lab) -> None:
 
 def test_a_file_is_never_read_only(lab: Lab) -> None:
     """A host that takes it starts the domain without that disk."""
-    config = lab.config()
+    config = lab.config(devices=True)
     (disk,) = config.disks
     with pytest.raises(InvalidConfig, match=r"xvda.*read-only"):
         lab.driver.create(dataclasses.replace(config, disks=(dataclasses.replace(disk, read_only=True),)))
@@ -132,7 +131,7 @@ def test_a_file_is_never_read_only(lab: Lab) -> None:
 
 
 def test_several_start_at_once(lab: Lab) -> None:
-    configs = [lab.config() for _ in range(3)]
+    configs = [lab.config(devices=True) for _ in range(3)]
     failed: list[HypervisorError] = []
 
     def create(config: DomainConfig) -> None:
@@ -152,7 +151,7 @@ def test_several_start_at_once(lab: Lab) -> None:
 
 
 def test_a_domain_without_devices(lab: Lab) -> None:
-    config = lab.config(disks=(), interfaces=(), uuid=str(uuid.uuid4()))
+    config = lab.config()
     lab.driver.create(config)
     devices = lab.driver.devices(config.uuid)
     assert (devices.disks, devices.interfaces) == ((), ())

@@ -17,7 +17,7 @@ NOWHERE = str(uuid.UUID(int=1))
 
 
 def test_destroy_ends_it_at_once(lab: Lab) -> None:
-    config = lab.config()
+    config = lab.config(devices=True)
     created = lab.driver.create(config)
     lab.driver.destroy(config.uuid, created.domid)
     lab.eventually(lambda: lab.find(config.uuid) is None, "it is gone")
@@ -34,7 +34,7 @@ def test_destroy_of_another_incarnation_hits_nothing(lab: Lab) -> None:
 
 
 def test_a_destroyed_domain_can_be_made_again(lab: Lab) -> None:
-    config = lab.config()
+    config = lab.config(devices=True)
     first = lab.driver.create(config)
     lab.driver.destroy(config.uuid, first.domid)
     lab.eventually(lambda: lab.find(config.uuid) is None, "it is gone")
@@ -69,7 +69,7 @@ def test_an_act_on_a_domain_that_is_not_there(lab: Lab, act: Callable[[Hyperviso
 
 
 def test_shutdown_ends_it(lab: Lab) -> None:
-    config = lab.start()
+    config = lab.start(devices=True)
     lab.driver.shutdown(config.uuid)
     lab.eventually(lambda: lab.ended(config.uuid), "the guest has powered off")
 
@@ -87,7 +87,7 @@ def _ended(lab: Lab, config: DomainConfig, reason: ShutdownReason) -> DomainStat
 
 @pytest.mark.needs(Capability.SHUTDOWN_REASON)
 def test_after_a_shutdown_the_domain_stays_with_its_reason(lab: Lab) -> None:
-    config = lab.start()
+    config = lab.start(devices=True)
     lab.driver.shutdown(config.uuid)
     state = _ended(lab, config, ShutdownReason.POWEROFF)
     lab.driver.destroy(config.uuid, state.domid)
@@ -131,7 +131,7 @@ def test_a_guest_crashes(lab: Lab) -> None:
 
 @pytest.mark.needs(GUEST_ACTS, Capability.GUEST_REBOOT)
 def test_a_guest_reboots_and_the_host_starts_it_again(lab: Lab) -> None:
-    config = lab.start(restart_on_reboot=True, note="kept")
+    config = lab.start(devices=True, restart_on_reboot=True, note="kept")
     before = lab.state(config.uuid)
     lab.guests.reboot(config.name)
 
@@ -148,7 +148,7 @@ def test_a_guest_reboots_and_the_host_starts_it_again(lab: Lab) -> None:
 @pytest.mark.needs(GUEST_ACTS, Capability.GUEST_REBOOT)
 def test_a_domain_that_its_host_reboots_is_there_all_the_time_also_for_a_driver_that_has_never_seen_it(lab: Lab) -> None:
     """Whoever took it for gone would start it a second time, or give it up: as an agent that was started just now."""
-    config = lab.start(restart_on_reboot=True)
+    config = lab.start(devices=True, restart_on_reboot=True)
     before = lab.state(config.uuid)
     lab.guests.reboot(config.name)
 
@@ -186,7 +186,7 @@ def test_an_ended_domain_takes_no_orders(lab: Lab) -> None:
 
 @pytest.mark.needs(ADMINISTRATOR)
 def test_an_administrators_destroy_is_seen(lab: Lab) -> None:
-    config = lab.start()
+    config = lab.start(devices=True)
     before = lab.state(config.uuid)
     lab.guests.xl("destroy", config.name)
     lab.eventually(lambda: lab.find(config.uuid) is None, "it is gone")

@@ -64,7 +64,7 @@ def test_flags_of_a_running_guest(lab: Lab) -> None:
 
 
 def test_devices_are_named_as_configured(lab: Lab) -> None:
-    config = lab.config()
+    config = lab.config(devices=True)
     lab.driver.create(config, paused=True)
     devices = lab.driver.devices(config.uuid)
     assert [device.key for device in devices.disks] == ["xvda"]
@@ -73,8 +73,8 @@ def test_devices_are_named_as_configured(lab: Lab) -> None:
 
 @pytest.mark.needs(Capability.BACKENDS, Capability.LOOP_DEVICES)
 def test_devices_become_connected(lab: Lab) -> None:
-    config = lab.config()
-    more = lab.config()
+    config = lab.config(devices=True)
+    more = lab.config(devices=True)
     with open(more.disks[0].path, "rb") as file:
         device = lab.driver.loop(more.uuid, file.fileno(), read_only=True)
     disks = (*config.disks, DiskConfig(device, "xvdb", read_only=True, block_device=True))

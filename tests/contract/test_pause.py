@@ -21,7 +21,7 @@ def test_pause_and_unpause_are_idempotent(lab: Lab) -> None:
 
 
 def test_a_domain_made_paused_starts_when_unpaused(lab: Lab) -> None:
-    config = lab.config()
+    config = lab.config(devices=True)
     lab.driver.create(config, paused=True)
     lab.driver.pause(config.uuid)
     lab.driver.unpause(config.uuid)
