@@ -55,7 +55,7 @@ test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.image
-	@$(PYTHON) -m hack.xenlab build
+	@$(PYTHON) -m hack.xenlab build --debian-guest
 	@hack/level e2e 20 $(PYTHON) -m pytest tests/e2e
 
 test-xen: $(VENV)/.ready ## real Xen hosts

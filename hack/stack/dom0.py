@@ -20,6 +20,8 @@ from hack.xenlab.host import MACHINE, XenHost
 
 UNITS = Path(__file__).with_name("units")
 FOLDER = "/opt/kubernetes"  # where dom0 sees the disk
+DEBIAN_GUEST = f"{FOLDER}/debian"
+"""A folder with the disk of a Debian guest, disk.img."""
 CTR = f"{FOLDER}/bin/ctr -n k8s.io"
 SETTINGS = PurePosixPath("/etc/kubernetes")
 CNI = "/etc/cni/net.d"
@@ -40,8 +42,8 @@ wait $! || true
 """
 
 
-def make_disk(image: Path, target: Path) -> None:
-    """Write the programs, and the image as containerd keeps it, to the disk that hosts get.
+def make_disk(image: Path, target: Path, debian_guest: Path | None = None) -> None:
+    """Write the programs, and the image as containerd keeps it, to the disk that hosts get; and a guest's disk, see DEBIAN_GUEST.
 
     To copy them through ssh takes a minute a host, and to unpack the image on an emulated CPU three.
     """
@@ -50,6 +52,9 @@ def make_disk(image: Path, target: Path) -> None:
         (folder / "bin").mkdir(parents=True)
         for program in ("containerd", "containerd-shim-runc-v2", "ctr", "kubelet"):
             shutil.copy2(binary(program), folder / "bin")
+        if debian_guest is not None:
+            (folder / "debian").mkdir()
+            subprocess.run(["cp", "--sparse=always", str(debian_guest), str(folder / "debian")], check=True)
         config = Path(made) / "containerd.toml"
         config.write_text(nodeconfig.containerd(str(folder / "containerd"), CNI, systemd_cgroups=True))
         alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")

@@ -18,6 +18,7 @@ from hack.guard import Guard
 from hack.image import image
 from hack.stack import chart, dom0
 from hack.stack.hosts import ROOT, SimulatedHost, XenLabHost
+from hack.xenlab import build
 from hack.xenlab.lab import Lab
 
 NAMESPACE, AGENTS = "kubexen-system", "kubexen-agents"
@@ -39,17 +40,19 @@ class Stack:
 
     With `kubelets` the dom0 of every lab host is a real node with the image, and all of Kubexen is what helm installs: agents are
     pods in the dom0s, the controller's run on a node of this machine, or in a dom0 where its rights allow none. Without, kwok
-    stands for the nodes, and agents and the controller are processes.
+    stands for the nodes, and agents and the controller are processes. With `debian_guest` these dom0s have such a guest's disk.
     """
 
     def __init__(self, state: Path, driver: str = "xen", nodes: int = 2, *, sim_options: str = "",
-                 full_look: float = 5.0, grace_period: int | None = None, kubelets: bool = False) -> None:
+                 full_look: float = 5.0, grace_period: int | None = None, kubelets: bool = False,
+                 debian_guest: bool = False) -> None:
         self.state = state.resolve()
         settings = self.state / "stack.json"
         if settings.exists():
             found = json.loads(settings.read_text())
             driver, nodes, kubelets = found["driver"], found["nodes"], found["kubelets"]
         self.driver, self.nodes, self.kubelets = driver, nodes, kubelets
+        self._debian_guest = debian_guest
         self._sim_options, self._full_look = sim_options, full_look
         self.cluster = Cluster(self.state / "cluster", node_monitor_grace_period=grace_period)
         self._dom0_disk = self.state / "dom0.img"
@@ -123,7 +126,7 @@ class Stack:
     def _start_lab(self) -> None:
         if self.lab is not None:
             if self.kubelets and not self.lab.exists:
-                dom0.make_disk(image.archive(), self._dom0_disk)
+                dom0.make_disk(image.archive(), self._dom0_disk, build.debian_guest() if self._debian_guest else None)
             self.lab.start()
             self.lab.wait()
 

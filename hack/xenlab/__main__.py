@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hack import guard, needs
 from hack.progress import step
-from hack.xenlab.build import BuildError, build
+from hack.xenlab.build import BuildError, build, debian_guest
 from hack.xenlab.host import HostError
 from hack.xenlab.lab import Lab
 
@@ -29,7 +29,8 @@ def arguments() -> argparse.ArgumentParser:
             sub.add_argument(argument)
         return sub
 
-    verb("build", "build the hosts' and guests' images, where they are missing")
+    making = verb("build", "build the hosts' and guests' images, where they are missing")
+    making.add_argument("--debian-guest", action="store_true", help="and the disk of a Debian guest with cloud-init")
     up = verb("up", "power on every host of the lab that is off")
     up.add_argument("--nodes", type=int, default=2, help="hosts of a new lab (default: %(default)s)")
     up.add_argument("--memory", help="of each host of a new lab, dom0's 1024M included (default: 3G)")
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
     """Carry out one verb."""
     if options.verb == "build":
         print(build().path)
+        if options.debian_guest:
+            print(debian_guest())
         return 0
     lab = Lab(options.state)
     if options.verb == "up":

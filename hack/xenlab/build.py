@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ GUEST_MODULES = (  # in the order in which guest/init loads them
     "fs/mbcache",
     "fs/jbd2/jbd2",
     "fs/ext4/ext4",
+    "drivers/cdrom/cdrom",
+    "fs/isofs/isofs",
 )
 MASKED_UNITS = (  # they cost boot time, or (libvirt-guests) act on domains behind the agent's back
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
@@ -44,6 +46,7 @@ MASKED_UNITS = (  # they cost boot time, or (libvirt-guests) act on domains behi
     *("getty@tty1.service", "nfs-blkmap.service", "rpcbind.service", "rpcbind.socket", "rpc-statd.service"),
     "systemd-timesyncd.service",
 )
+DEBIAN_GUEST = ("cloud-init", "ifupdown", "iproute2")  # with dependencies, without what these recommend
 DISABLED_UNITS = ("xendomains.service", "nfs-server.service")
 ENABLED_UNITS = ("xenlab-net.service", "xenlab-share.service", "kubexen-agent.service")
 
@@ -126,17 +129,29 @@ def build() -> Image:
     target = image()
     if target.path.is_dir():
         return target
-    if os.geteuid() != 0:
-        raise needs.MissingTools("building the Xen lab's image needs root (debootstrap, chroot)")
-    needs.ensure(needs.LAB_BUILD)
-    os.umask(0o022)
-    with _locked(cache_dir()), step(f"build {target.path}"):
+    with _building(), step(f"build {target.path}"):
         _stage(target.path, "dom0 image", _build_image)
     return target
 
 
+def debian_guest() -> Path:
+    """The disk of a guest that is a distribution with the real cloud-init, raw: made now if it is not there yet."""
+    key = fingerprint(SUITE, HERE / "guest/debian-init", *DEBIAN_GUEST)
+    target = cache_dir() / f"xenlab-guest-{key}"
+    if not target.is_dir():
+        with _building():
+            _stage(target, "the Debian guest", _debian_guest)
+    return target / "disk.img"
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _building() -> Iterator[None]:
+    """One build at a time, by root (debootstrap, chroot), with what it needs at hand."""
+    if os.geteuid() != 0:
+        raise needs.MissingTools("building the Xen lab's images needs root (debootstrap, chroot)")
+    needs.ensure(needs.LAB_BUILD)
+    os.umask(0o022)
+    folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "xenlab.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -205,14 +220,19 @@ def _packages(work: Path) -> None:
     root, log = work / "rootfs", work / "log"
     _run("cp", "-a", "--reflink=auto", debian(), root, log=log)
     _run("cp", "-rT", HERE / "dom0/base", root, log=log)
+    names = [word for line in (HERE / "dom0/packages").read_text().splitlines() for word in line.split("#")[0].split()]
+    _install(root, names, log)
+
+
+def _install(root: Path, names: Sequence[str], log: Path, *options: str) -> None:
+    """Install packages, and start nothing."""
     no_services = root / "usr/sbin/policy-rc.d"
     no_services.write_text("#!/bin/sh\nexit 101\n")
     no_services.chmod(0o755)
-    names = [word for line in (HERE / "dom0/packages").read_text().splitlines() for word in line.split("#")[0].split()]
     _in_root(root, "apt-get", "update", log=log)
     with step(f"install {len(names)} packages and what they depend on"):
         keep_ours = ("-o", "Dpkg::Options::=--force-confold")
-        _in_root(root, "apt-get", "install", "-y", *keep_ours, *names, log=log)
+        _in_root(root, "apt-get", "install", "-y", *keep_ours, *options, *names, log=log)
     _in_root(root, "apt-get", "clean", log=log)
     shutil.rmtree(root / "var/lib/apt/lists")
     no_services.unlink()
@@ -258,11 +278,7 @@ def _build_image(work: Path) -> None:
     (work / "boot/vmlinux").write_bytes(unpack_kernel((root / f"boot/vmlinuz-{kernel.name}").read_bytes()))
     _guest(root, kernel, work, log)
 
-    with step("write the disk image"):
-        with open(work / "dom0.img", "wb") as disk:
-            disk.truncate(4 << 30)
-        # A journal, since hosts lose power here; e2fsck would not come into play on a root that is mounted rw at once.
-        _run("mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0", "-d", root, work / "dom0.img", log=log)
+    _disk(work / "dom0.img", root, 4 << 30, log)
     shutil.rmtree(root)
 
 
@@ -319,3 +335,27 @@ def _guest(root: Path, kernel: Path, work: Path, log: Path) -> None:
     shutil.copy(root / f"boot/vmlinuz-{kernel.name}", images / "vmlinuz")
     shutil.copy(work / "boot/vmlinux", images / "vmlinux")
     shutil.copytree(images, work / "guest")
+
+
+def _debian_guest(work: Path) -> None:
+    root, log = work / "rootfs", work / "log"
+    _run("cp", "-a", "--reflink=auto", debian(), root, log=log)
+    _install(root, DEBIAN_GUEST, log, "--no-install-recommends")
+    init = root / "sbin/init"
+    init.unlink(missing_ok=True)  # systemd's, where something depends on it
+    shutil.copy(HERE / "guest/debian-init", init)
+    init.chmod(0o755)
+    for name in ("poweroff", "reboot"):
+        (root / "sbin" / name).unlink(missing_ok=True)
+        (root / "sbin" / name).symlink_to("init")
+    _disk(work / "disk.img", root, 1 << 30, log)
+    shutil.rmtree(root)
+
+
+def _disk(path: Path, root: Path, size: int, log: Path) -> None:
+    """An image of so many bytes, sparse, with an ext4 that holds this tree."""
+    with step("write the disk image"):
+        with open(path, "wb") as disk:
+            disk.truncate(size)
+        # A journal, since hosts lose power here; e2fsck would not come into play on a root that is mounted rw at once.
+        _run("mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0", "-d", root, path, log=log)

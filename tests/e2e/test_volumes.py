@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from hack.cluster import KubectlError
-from hack.stack.stack import ROOT, WAIT, Stack
+from hack.stack.stack import ROOT, WAIT, XEN, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.domains import PODS, anchors, where
@@ -30,6 +31,7 @@ from tests.e2e.volumes import (
     Writer,
     local,
     lost,
+    sampled,
     volume,
 )
 from tests.xen.guests import manifest
@@ -38,6 +40,8 @@ NAME = "writer"
 XL_NAME = f"default.{NAME}"
 DOMAIN = f"/apis/kubexen.dev/v1alpha1/namespaces/default/xendomains/{NAME}"
 CLAIMS = ("lun", "device", "image")
+# What is in the path of the kubelet's mount of each that can move.
+MOUNTS = ("lun-lun-0", "~nfs/pv-image")
 SLOW = 2 * WAIT
 # What Kubexen makes on a host for a domain's disks.
 MADE = """
@@ -139,14 +143,18 @@ def anchor(stack: Stack) -> dict[str, Any]:
     return found
 
 
-def anew(stack: Stack, old: dict[str, Any]) -> dict[str, Any]:
-    """Wait until another anchor holds the domain, and nothing is left of the old one; it."""
-    earlier = (None, old["metadata"]["uid"])
-    domain = stack.cluster.api.wait(DOMAIN, lambda found: found["status"].get("anchorUID") not in earlier, SLOW)
-    (found,) = (pod for pod in anchors(stack, NAME) if pod["metadata"]["uid"] == domain["status"]["anchorUID"])
-    assert (found["status"]["phase"], found["spec"]["nodeName"]) == ("Running", old["spec"]["nodeName"])
-    stack.cluster.api.wait_gone(f"{PODS}/{old['metadata']['name']}", WAIT)
-    return found
+def anew(stack: Stack, old: dict[str, Any]) -> None:
+    """Wait until another anchor holds the domain on its node, and nothing is left of earlier ones."""
+
+    def runs(domain: dict[str, Any]) -> bool:
+        held = [pod for pod in anchors(stack, NAME) if pod["metadata"]["uid"] == domain["status"].get("anchorUID")]
+        return any(pod["status"]["phase"] == "Running" and pod["metadata"]["uid"] != old["metadata"]["uid"] for pod in held)
+
+    held = stack.cluster.api.wait(DOMAIN, runs, SLOW)["status"]["anchorUID"]
+    for pod in anchors(stack, NAME):
+        if pod["metadata"]["uid"] != held:
+            stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
+    assert anchor(stack)["spec"]["nodeName"] == old["spec"]["nodeName"]
 
 
 def gave_up(host: XenHost, pod: dict[str, Any], *kinds: str) -> None:
@@ -166,6 +174,43 @@ def restart(stack: Stack, host: XenHost, *services: str) -> None:
     before = told(stack.get("node", host.name))
     host.ssh(f"systemctl restart {' '.join(services)}")
     stack.cluster.api.wait(f"/api/v1/nodes/{host.name}", lambda node: told(node) > before, WAIT)
+
+
+@contextmanager
+def short_of_memory(stack: Stack, host: XenHost) -> Iterator[None]:
+    """A kubelet that wants more memory to be free than dom0 has; and as before, at the end."""
+
+    def set_free(now: str, then: str) -> None:
+        host.ssh(f"sed -i 's/memory.available: {now}/memory.available: {then}/' /etc/kubernetes/kubelet.yaml")
+        restart(stack, host, "kubelet")
+
+    set_free("50Mi", "1300Mi")
+    try:
+        yield
+    finally:
+        set_free("1300Mi", "50Mi")
+
+
+def holders(stack: Stack, since: dict[str, Any]) -> list[set[str]]:
+    """The nodes of pods with claims, each time that they changed since this list of pods, until the domain's anchor of now runs."""
+    last = stack.get("xd", NAME)["status"]["anchorUID"]
+    pods = {pod["metadata"]["uid"]: pod for pod in since["items"]}
+
+    def nodes() -> set[str]:
+        holding = (p["spec"] for p in pods.values() if any("persistentVolumeClaim" in v for v in p["spec"].get("volumes", ())))
+        return {spec["nodeName"] for spec in holding if "nodeName" in spec}
+
+    found = [nodes()]
+    for kind, pod in stack.cluster.api.watch(PODS, WAIT, resourceVersion=since["metadata"]["resourceVersion"]):
+        uid = pod["metadata"]["uid"]
+        pods[uid] = pod
+        if kind == "DELETED":
+            del pods[uid]
+        if nodes() != found[-1]:
+            found.append(nodes())
+        if uid == last and pod["status"]["phase"] == "Running":
+            return found
+    raise TimeoutError(f"the anchor {last} was not seen to run")
 
 
 def drain(stack: Stack, host: XenHost, seconds: float) -> None:
@@ -240,6 +285,63 @@ def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target:
     with pytest.raises(KubectlError, match="timeout"):
         drain(stack, source, 20)
     blocked(stack)
+
+
+def test_the_guest_reboots(stack: Stack, source: XenHost, guest: Writer) -> None:
+    told, before = guest.told(), guest.life()
+    guest.reboot()
+    assert lost(source, told, DEVICE) == ""
+    after = guest.life()
+    assert after.domid > before.domid
+    stack.wait("xd", NAME, f"jsonpath={{.status.domid}}={after.domid}", SLOW)
+    stack.wait_reason(NAME, "Running")
+    guest.write("xvda", "xvdb", "xvdc", after=told)
+
+
+def test_the_kubelet_evicts_the_anchor(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
+    """Its node is short of memory, as that kubelet has it."""
+    before = anchor(stack)
+    with short_of_memory(stack, source):
+        stack.cluster.api.wait(f"{PODS}/{before['metadata']['name']}", lambda pod: pod["status"].get("reason") == "Evicted", SLOW)
+        gave_up(source, before, "volumeDevices", "volumes")
+        unharmed()
+    anew(stack, before)
+
+
+def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
+    before = anchor(stack)
+    uid = before["metadata"]["uid"]
+    stack.kubectl("delete", f"node/{source.name}")
+    gave_up(source, before, "volumeDevices", "volumes")  # Kubernetes ends the pods of a Node that is not there
+    unharmed()
+    source.ssh("systemctl restart kubelet")
+    stack.cluster.wait_node_ready(source.name, WAIT)
+    stack.cluster.label_node(source.name, XEN)
+    anew(stack, before)
+    left = f"$(cut -d' ' -f2 /proc/mounts | grep '/plugins/.*/{uid}$')"  # docs/limits.md says so
+    source.until(f'[ -z "{left}" ] || {{ umount {left}; false; }}', WAIT)
+
+
+def test_a_drain_takes_the_claims_along(stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer) -> None:
+    """When none of them is its node's own any more. The guest is shut down before any leaves, and each is on one node at a time."""
+    stack.kubectl("uncordon", source.name, target.name)
+    patch(stack, disks=[disk for disk in disks() if disk["name"] != "device"])
+    since = stack.cluster.api.get(PODS)
+    with sampled(source, guest.life().domid, *MOUNTS) as samples:
+        drain(stack, source, SLOW)
+        stack.wait_reason(NAME, "Running", SLOW)
+    stack.kubectl("uncordon", source.name)
+    told = guest.told()
+    assert where(stack, lab, NAME)[0] == target
+    assert samples[0] == {"domain", *MOUNTS}
+    assert all(sample >= set(MOUNTS) for sample in samples if "domain" in sample)
+    assert samples[-1] == set()
+    assert holders(stack, since) == [{source.name}, set(), {target.name}]
+    target.guest_wait(XL_NAME, "guest up")
+    assert lost(target, told, LUN, IMAGE) == ""
+    moved = Writer(target, XL_NAME)
+    moved.write("xvda", "xvdc", after=told)
+    assert lost(target, moved.told(), LUN, IMAGE) == ""
 
 
 def test_nothing_is_left(stack: Stack, source: XenHost, target: XenHost) -> None:

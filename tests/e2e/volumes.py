@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,9 +45,23 @@ rm {LUN}
 """
 # Sector N of each disk gets N, on stable storage, and only then it is told.
 WRITE = (
-    "(n=0; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
+    "(n={after}; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
     "2>/dev/null || {{ echo not written: $n on $d; exit; }}; done; echo told $n; sleep 0.5; done) &"
 )
+SAMPLES = "/run/sampled"
+SAMPLE = f"""
+(
+    last=none
+    while :; do
+        now=; xenstore-exists /local/domain/{{domid}} && now=domain
+        for mount in {{mounts}}; do grep -qF -e $mount /proc/mounts && now="$now $mount"; done
+        [ "$now" = "$last" ] || echo "$now"
+        last=$now
+        sleep 0.2
+    done
+) >{SAMPLES} 2>/dev/null </dev/null &
+echo $!
+"""
 HAS = """
 import sys
 for path in sys.argv[2:]:
@@ -92,9 +107,15 @@ class Writer:
     def life(self) -> Life:
         return Life(int(self.host.ssh(f"xl domid {self.name}").stdout), boot(self.host, self.name))
 
-    def write(self, *disks: str) -> None:
-        self.host.guest_run(self.name, WRITE.format(disks=" ".join(disks)))
-        self.writes_on()
+    def write(self, *disks: str, after: int = 0) -> None:
+        """Begin, with the number after this one."""
+        self.host.guest_run(self.name, WRITE.format(disks=" ".join(disks), after=after))
+        self.host.guest_wait(self.name, f"told {after + 1}", timeout=60)
+
+    def reboot(self) -> None:
+        ups = self.host.ssh(f"grep -c 'guest up' {self._log}").stdout
+        self.host.guest_run(self.name, "reboot")
+        self.host.guest_wait(self.name, "guest up", count=int(ups) + 1)
 
     def told(self) -> int:
         """The last number that the guest was told to be on all of its disks."""
@@ -109,6 +130,17 @@ class Writer:
     @property
     def _log(self) -> str:
         return f"{GUEST_LOGS}/guest-{self.name}.log"
+
+
+@contextmanager
+def sampled(host: XenHost, domid: int, *mounts: str) -> Iterator[list[set[str]]]:
+    """What is there of a domain ('domain') and of these mounts of its host, each time that it changed: complete at the end."""
+    pid = host.ssh(SAMPLE.format(domid=domid, mounts=" ".join(mounts))).stdout.strip()
+    samples: list[set[str]] = []
+    try:
+        yield samples
+    finally:
+        samples += [set(line.split()) for line in host.ssh(f"kill {pid}; cat {SAMPLES}").stdout.splitlines()]
 
 
 def lost(host: XenHost, told: int, *paths: str) -> str:
