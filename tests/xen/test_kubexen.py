@@ -126,6 +126,7 @@ def test_a_crash_is_restarted_or_not_as_the_spec_says(stack: Stack) -> None:
     host.guest_run(XL_NAME, "echo c > /proc/sysrq-trigger")
     stack.wait_reason(NAME, "Crashed")
     assert status(stack, "state")[3:5] == "sc"
+    assert "sysrq triggered crash" in host.guest_console_tail(XL_NAME).lower()
     stack.kubectl("delete", "xd", NAME, "--timeout=180s")
 
 
@@ -161,8 +162,13 @@ def test_a_running_domain_survives_every_process_of_ours(stack: Stack) -> None:
 def test_a_host_that_rebooted_starts_its_domains_again(stack: Stack) -> None:
     host, _ = up(stack)
     before = status(stack, "bootID")
-    host.reboot()
+    host.ssh("echo kept >/root/kept && sync")
+    host.stop()
+    assert not host.alive
+    host.start()
+    host.wait()
     boot = host.boot_id()
+    assert host.ssh("cat /root/kept").stdout == "kept\n"
     stack.wait("xd", NAME, f"jsonpath={{.status.bootID}}={boot}")
     stack.wait_reason(NAME, "Running")
     assert boot != before

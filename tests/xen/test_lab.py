@@ -1,4 +1,7 @@
-"""The lab itself: hosts that boot, reach each other and share a folder; guests that start, obey and change memory."""
+"""The lab itself: hosts that boot, reach each other and share a folder; guests that start, obey and change memory by plain xl.
+
+What else guests do is in test_contract.py, and what hosts do in test_kubexen.py.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,13 @@ extra = "console=hvc0 quiet ip={address}"
 memory = 192
 maxmem = 256
 vif = ["bridge=xenbr0"]
-on_crash = "{on_crash}"
 """
 ADDRESSES = {"pv": "10.77.9.1", "pvh": "10.77.9.2"}
 
 
-def start(host: XenHost, name: str, kind: str, on_crash: str = "destroy") -> None:
+def start(host: XenHost, name: str, kind: str) -> None:
     """Start a guest with plain xl, and wait for its init."""
-    host.write(f"/root/{name}.cfg", GUEST.format(name=name, type=kind, address=ADDRESSES[kind], on_crash=on_crash))
+    host.write(f"/root/{name}.cfg", GUEST.format(name=name, type=kind, address=ADDRESSES[kind]))
     host.ssh(f"xl create /root/{name}.cfg")
     host.guest_wait(name, "guest up")
 
@@ -111,49 +113,3 @@ def test_a_guest_boots_changes_its_memory_and_powers_off(hosts: list[XenHost]) -
         host.until(f"! xl domid {name}")
 
     for_both_kinds(hosts, story)
-
-
-def test_a_guest_reboots_on_command_and_shuts_down_when_the_toolstack_asks(hosts: list[XenHost]) -> None:
-    def story(host: XenHost, other: XenHost, kind: str) -> None:
-        name = f"again-{kind}"
-        start(host, name, kind)
-        before = host.ssh(f"xl domid {name}").stdout
-        host.guest_run(name, "reboot")
-        host.guest_wait(name, "guest up", count=2)
-        assert host.ssh(f"xl domid {name}").stdout != before
-        host.ssh(f"xl shutdown {name}")
-        host.until(f"! xl domid {name}")
-
-    for_both_kinds(hosts, story)
-
-
-def test_a_guest_without_a_network_boots_too(hosts: list[XenHost]) -> None:
-    config = GUEST.format(name="alone", type="pv", address="", on_crash="destroy")
-    hosts[0].write("/root/alone.cfg", config.replace("vif", "#"))
-    hosts[0].ssh("xl create /root/alone.cfg")
-    hosts[0].guest_wait("alone", "guest up")
-
-
-def test_a_guest_crashes_on_command_and_its_console_tells(hosts: list[XenHost]) -> None:
-    def story(host: XenHost, other: XenHost, kind: str) -> None:
-        name = f"crash-{kind}"
-        start(host, name, kind, on_crash="preserve")
-        host.guest_run(name, "crash")
-        host.until(f"xl list {name} | awk '$5 ~ /c/ {{found = 1}} END {{exit !found}}'")
-        assert "sysrq triggered crash" in host.guest_console_tail(name).lower()
-
-    for_both_kinds(hosts, story)
-
-
-def test_a_host_that_loses_power_is_not_alive_and_keeps_what_was_flushed(lab: Lab) -> None:
-    host = lab.host(2)
-    before = host.boot_id()
-    host.ssh("echo kept >/root/kept && sync")
-    host.stop()
-    assert not host.alive
-    assert host.console_tail(5)
-    host.start()
-    assert host.alive
-    host.wait()
-    assert host.boot_id() != before
-    assert host.ssh("cat /root/kept /srv/shared/greeting").stdout == "kept\nfrom one"
