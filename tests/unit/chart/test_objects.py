@@ -18,6 +18,7 @@ from kubexen.api.names import AGENT_NAMESPACE, SCHEDULER_NAME, SYSTEM_NAMESPACE
 from kubexen.controller import disks
 from kubexen.controller.main import main as controller_main
 from kubexen.plan import placement
+from kubexen.plan.anchor import IMAGE
 from kubexen.plan.capacity import VCPUS_PER_CPU
 from tests.unit.chart.conftest import Find
 
@@ -77,6 +78,7 @@ def test_defaults_of_the_programs_and_of_the_chart_are_the_same(documents: list[
     assert f"--vcpus-per-cpu={VCPUS_PER_CPU}" in args
     image = controller["spec"]["template"]["spec"]["containers"][0]["image"]
     assert f"--anchor-image={image}" in args, "the image is an anchor by itself"
+    assert image == IMAGE
 
 
 @pytest.mark.parametrize("kind, name, program", [
