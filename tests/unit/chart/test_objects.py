@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from hack.stack import chart
 from hack.stack.chart import Document
+from hack.tools.build import FAMILIES
 from kubexen.agent.main import main as agent_main
 from kubexen.api.crdgen import render as crds
 from kubexen.api.domainstatus import CONTROLLER_FIELDS, XenDomainStatus
@@ -57,6 +58,11 @@ def test_the_scheduler_has_the_profile_that_anchors_ask_for_and_not_the_clusters
     shipped = yaml.safe_load((chart.CHART / "files" / "scheduler-profiles.yaml").read_text())["profiles"]
     assert config["profiles"] == [p for p in shipped if p["schedulerName"] == SCHEDULER_NAME]
     assert len(config["profiles"]) == 1
+
+
+def test_the_scheduler_is_of_the_version_that_is_tested(documents: list[Document], find: Find) -> None:
+    (container,) = find(documents, "Deployment", "kubexen-scheduler")["spec"]["template"]["spec"]["containers"]
+    assert container["image"].rpartition(":")[2] == FAMILIES["kubernetes"].version
 
 
 def test_two_controllers_of_which_one_may_be_away(documents: list[Document], find: Find) -> None:
