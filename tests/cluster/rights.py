@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from hack.cluster.api import Api, ApiError, Object
-from hack.stack.stack import AGENT, AGENTS
+from hack.stack.stack import AGENT, AGENTS, CONTROLLER, NAMESPACE, Stack
 from tests.cluster.tenant import KUBEXEN, Tenant
 
 DRY = {"dryRun": "All"}
@@ -21,6 +21,11 @@ def agent(tenant: Tenant, node: str | None) -> Api:
     """The API with the token of this node's agent, as one that is no pod has it; None: a token that names no node."""
     cluster = tenant.stack.cluster
     return cluster.api_for(cluster.service_account_token(AGENTS, AGENT, node=node))
+
+
+def controller(stack: Stack) -> Api:
+    """The API with the token of the chart's account for the controller."""
+    return stack.cluster.api_for(stack.cluster.service_account_token(NAMESPACE, CONTROLLER))
 
 
 def user(tenant: Tenant, role: str, name: str | None = None) -> Api:

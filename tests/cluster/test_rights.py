@@ -12,7 +12,7 @@ from hack.stack.stack import AGENT, AGENTS, NAMESPACE
 from kubexen.api.names import API_VERSION
 from tests.cluster import manifests
 from tests.cluster.rights import Target, agent, create, patch, refused
-from tests.cluster.tenant import KUBEXEN, Tenant
+from tests.cluster.tenant import KUBEXEN, PATIENCE, Tenant
 
 XEN1, XEN2 = "xen1", "xen2"
 
@@ -236,3 +236,11 @@ def test_an_agent_never(tenant: Tenant, targets: dict[str, Target], attack: Call
     api, own = agent(tenant, XEN1), targets[XEN1]
     assert api.get(own.domain_path)["metadata"]["name"] == own.domain
     refused(lambda: attack(api, own), f"system:serviceaccount:{AGENTS}:{AGENT}")
+
+
+def test_every_policy_fits_the_kinds_that_it_is_for(tenant: Tenant) -> None:
+    """Kubernetes checks the expressions itself: one that names a field that no such object has would hold nothing."""
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    for name in (policy["metadata"]["name"] for policy in tenant.api.get(policies)["items"]):
+        checked = tenant.api.wait(f"{policies}/{name}", lambda policy: "typeChecking" in policy.get("status", {}), PATIENCE)
+        assert checked["status"]["typeChecking"].get("expressionWarnings", []) == []

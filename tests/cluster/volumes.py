@@ -60,9 +60,9 @@ class Kubelets:
 
     # --- what an administrator and a user make
 
-    def claim(self, name: str, access: str = "ReadWriteOnce", *, kind: str = "iscsi", node: str = "") -> Path:
+    def claim(self, name: str, access: str = "ReadWriteOnce", *, kind: str = "iscsi", node: str = "", late: str = "") -> Path:
         """A bound claim, and its volume's content as this machine sees it: a device's bytes (iscsi, local) or a folder with a
-        disk.img (nfs)."""
+        disk.img (nfs). `late`: a storage class that leaves it to the scheduler to bind it."""
         volume = f"{self.tenant.namespace}-{name}"
         mode = "Filesystem" if kind == "nfs" else "Block"
         source = {
@@ -70,7 +70,7 @@ class Kubelets:
             "iscsi": {"targetPortal": "192.0.2.1:3260", "iqn": "iqn.2026-01.dev.kubexen:test", "lun": 0},
             "local": {"path": "/dev/disk"},
         }[kind]
-        common = {"accessModes": [access], "volumeMode": mode, "storageClassName": ""}
+        common = {"accessModes": [access], "volumeMode": mode, "storageClassName": late}
         spec: Manifest = {**common, "capacity": {"storage": "1Mi"}, kind: source}
         if node:
             term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
@@ -85,7 +85,7 @@ class Kubelets:
         })  # fmt: skip
         self.tenant.apply({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
-            "spec": {**common, "volumeName": volume, "resources": {"requests": {"storage": "1Mi"}}},
+            "spec": {**common, "volumeName": "" if late else volume, "resources": {"requests": {"storage": "1Mi"}}},
         })  # fmt: skip
         return data
 

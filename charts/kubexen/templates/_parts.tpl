@@ -19,6 +19,12 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end }}
 
+{{/* The anchor's: another one, or Kubexen's. */}}
+{{- define "kubexen.image.anchor" -}}
+{{- $images := .Values.images }}
+{{- include "kubexen.image" (dict "root" . "image" (ternary $images.anchor $images.kubexen (hasKey $images.anchor "repository"))) }}
+{{- end }}
+
 {{- define "kubexen.pullSecrets" -}}
 {{- with .Values.images.pullSecrets }}
 imagePullSecrets:

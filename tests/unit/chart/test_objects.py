@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from hack.stack import chart
 from hack.stack.chart import Document
+from hack.tools.build import FAMILIES
 from kubexen.agent.main import main as agent_main
 from kubexen.api.crdgen import render as crds
 from kubexen.api.domainstatus import CONTROLLER_FIELDS, XenDomainStatus
@@ -18,6 +19,7 @@ from kubexen.api.names import AGENT_NAMESPACE, SCHEDULER_NAME, SYSTEM_NAMESPACE
 from kubexen.controller import disks
 from kubexen.controller.main import main as controller_main
 from kubexen.plan import placement
+from kubexen.plan.anchor import IMAGE
 from kubexen.plan.capacity import VCPUS_PER_CPU
 from tests.unit.chart.conftest import Find
 
@@ -58,6 +60,11 @@ def test_the_scheduler_has_the_profile_that_anchors_ask_for_and_not_the_clusters
     assert len(config["profiles"]) == 1
 
 
+def test_the_scheduler_is_of_the_version_that_is_tested(documents: list[Document], find: Find) -> None:
+    (container,) = find(documents, "Deployment", "kubexen-scheduler")["spec"]["template"]["spec"]["containers"]
+    assert container["image"].rpartition(":")[2] == FAMILIES["kubernetes"].version
+
+
 def test_two_controllers_of_which_one_may_be_away(documents: list[Document], find: Find) -> None:
     deployment = find(documents, "Deployment", "kubexen-controller")
     budget = find(documents, "PodDisruptionBudget", "kubexen-controller")
@@ -77,6 +84,7 @@ def test_defaults_of_the_programs_and_of_the_chart_are_the_same(documents: list[
     assert f"--vcpus-per-cpu={VCPUS_PER_CPU}" in args
     image = controller["spec"]["template"]["spec"]["containers"][0]["image"]
     assert f"--anchor-image={image}" in args, "the image is an anchor by itself"
+    assert image == IMAGE
 
 
 @pytest.mark.parametrize("kind, name, program", [

@@ -95,7 +95,10 @@ def test_values_reach_their_place(find: Find) -> None:
     controller = find(documents, "Deployment", "kubexen-controller", "xen")
     args = arguments(controller)
     assert {"--agent-namespace=xen-agents", "--namespace=xen", "--vcpus-per-cpu=3", "--log-level=debug"} <= set(args)
-    assert f"--anchor-image=registry.example.com/pause@sha256:{'a' * 64}" in arguments(controller)
+    anchor = f"registry.example.com/pause@sha256:{'a' * 64}"
+    assert f"--anchor-image={anchor}" in arguments(controller)
+    policy = find(documents, "ValidatingAdmissionPolicy", "kubexen-controller-pod")
+    assert f"'{anchor}'" in " ".join(rule["expression"] for rule in policy["spec"]["validations"])
     pod = controller["spec"]["template"]["spec"]
     assert (pod["containers"][0]["image"], pod["containers"][0]["imagePullPolicy"]) == ("registry.example.com/kubexen:7", "Always")
     assert pod["imagePullSecrets"] == [{"name": "mine"}]
