@@ -154,7 +154,7 @@ class XenDomainStatus(ConditionedStatus):
     )
     fenced_boot_id: str | None = Field(
         default=None, alias="fencedBootID", max_length=36,
-        description="dom0's boot id when the domain was last taken from a node by a fence: the boot that bootID names is over.",
+        description="dom0's boot id when the domain was last taken from a node by a fence: what runs of it in that boot is to end.",
     )
     replicas: int = Field(default=0, ge=0, description="1 when the domain is up: what PodDisruptionBudgets count.")
     selector: str | None = Field(
