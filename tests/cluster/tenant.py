@@ -57,6 +57,12 @@ class Tenant:
             self.api.delete(self.path(kind))
             until(lambda kind=kind: not self.api.get(self.path(kind))["items"])
 
+    def wait_namespace_gone(self) -> None:
+        """Of a namespace that is being deleted, whose anchors have gone: Kubernetes is made to look at it again now, as
+        docs/troubleshooting.md has it, and not within five minutes."""
+        self.stack.kubectl("annotate", "namespace", self.namespace, f"looked-at={time.time():.0f}")
+        self.api.wait_gone(f"/api/v1/namespaces/{self.namespace}", PATIENCE)
+
     def run(self, *manifests: Object, on: str | None = None) -> dict[str, Object]:
         """Apply, and wait until all domains among it are Running; `on`: at first the scheduler sees this node only."""
         with self.only(on):
@@ -154,6 +160,18 @@ class Tenant:
     def elsewhere(self, node: str) -> str:
         """A node that is not this one."""
         return next(host.name for host in self.stack.hosts if host.name != node)
+
+    @contextmanager
+    def lost(self, node: str) -> Iterator[SimulatedHost]:
+        """While this lasts, the node and its agent are silent; its domains run on, as on a host that only lost its network."""
+        host, cluster = self.host(node), self.stack.cluster
+        host.kill_agent()
+        cluster.stop_heartbeat(node)
+        try:
+            yield host
+        finally:
+            cluster.resume_heartbeat(node)
+            host.restart_agent()
 
     def xl_name(self, name: str) -> str:
         return f"{self.namespace}.{name}"

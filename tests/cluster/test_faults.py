@@ -102,29 +102,15 @@ def test_a_host_that_reboots_has_its_domains_again(tenant: Tenant) -> None:
         assert tenant.wait_event(name, "HostRebooted")["type"] == "Warning"
 
 
-def lose(tenant: Tenant, node: str) -> None:
-    """The node and its agent fall silent; its domains run on, as on a host that only lost its network."""
-    tenant.host(node).kill_agent()
-    tenant.stack.cluster.stop_heartbeat(node)
-
-
-def find_again(tenant: Tenant, node: str) -> None:
-    tenant.stack.cluster.resume_heartbeat(node)
-    tenant.host(node).restart_agent()
-
-
 def test_a_node_that_is_lost_moves_nothing_and_is_taken_back(tenant: Tenant) -> None:
     node = tenant.stack.hosts[0].name
     domid = tenant.run(manifests.domain("web"), on=node)["web"]["status"]["domid"]
-    lose(tenant, node)
-    try:
+    with tenant.lost(node):
         lost = tenant.wait_reason("web", "NodeLost")
         assert not is_ready(lost)
         assert OUT_OF_SERVICE in condition(lost, "Ready")["message"]
         assert lost["status"]["nodeName"] == node
         assert tenant.where("web")[0] == node
-    finally:
-        find_again(tenant, node)
     back = tenant.wait_reason("web", "Running")
     assert is_ready(back)
     assert (back["status"]["nodeName"], back["status"]["domid"]) == (node, domid)
@@ -135,15 +121,14 @@ def test_a_node_that_is_out_of_service_is_left_and_its_leftovers_end(tenant: Ten
     node = tenant.stack.hosts[0].name
     other = tenant.elsewhere(node)
     tenant.run(manifests.disk("data"), manifests.domain("web", disks=["data"]), on=node)
-    lose(tenant, node)
-    try:
+    with tenant.lost(node):
         tenant.wait_reason("web", "NodeLost")
         tenant.stack.kubectl("taint", "node", node, f"{OUT_OF_SERVICE}=nodeshutdown:NoExecute")
-        tenant.wait("web", lambda found: is_ready(found) and found["status"].get("nodeName") == other)
-        assert other in [host for host, _ in tenant.on_hosts("web")]
-    finally:
-        find_again(tenant, node)
-        tenant.stack.kubectl("taint", "node", node, f"{OUT_OF_SERVICE}-")
+        try:
+            tenant.wait("web", lambda found: is_ready(found) and found["status"].get("nodeName") == other)
+            assert other in [host for host, _ in tenant.on_hosts("web")]
+        finally:
+            tenant.stack.kubectl("taint", "node", node, f"{OUT_OF_SERVICE}-")
     # The host was not off after all: whoever put the taint was wrong. Its agent ends what is left there.
     until(lambda: [host for host, _ in tenant.on_hosts("web")] == [other])
     assert tenant.wait_event("web", "DestroyedLeftover")["type"] == "Warning"

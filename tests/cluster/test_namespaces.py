@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.cluster import manifests
-from tests.cluster.tenant import PATIENCE, Tenant, xl
+from tests.cluster.tenant import PATIENCE, Tenant, until, xl
 
 
 def test_a_deleted_namespace_ends_its_domains_and_leaves_nothing(tenant: Tenant) -> None:
@@ -26,3 +26,13 @@ def test_a_deleted_namespace_ends_its_domains_and_leaves_nothing(tenant: Tenant)
     with xl(tenant.host(node)) as sim:
         ends = [call.name for call in sim.calls() if call.uuid == domain.uuid]
     assert ends[-2:] == ["shutdown", "destroy"], "it was not asked before it was destroyed"
+
+
+def test_a_namespace_whose_guest_took_its_time_goes_when_kubernetes_looks_again(tenant: Tenant) -> None:
+    tenant.run(manifests.domain("deaf", shutdownGracePeriodSeconds=15))
+    with xl(tenant.host_of("deaf")) as sim:
+        sim.ignore_shutdown(tenant.xl_name("deaf"))
+    tenant.stack.kubectl("delete", "namespace", tenant.namespace, "--wait=false")
+    until(lambda: not tenant.anchors("deaf"))
+    assert tenant.on_hosts() == []
+    tenant.wait_namespace_gone()

@@ -122,6 +122,7 @@ CONTROLLERS: dict[str, Object] = {
     "move: it announces a move, and with it a change of node": {"move": {"uid": "x", "phase": "Fenced"}},
     "macAddresses": {"macAddresses": {"eth0": "00:16:3e:00:00:01"}},
     "off": {"off": {"reason": "poweroff", "time": "2026-01-01T00:00:00Z"}},
+    "fencedBootID": {"fencedBootID": "11111111-2222-4333-8444-555555555555"},
     "observedGeneration": {"observedGeneration": 99},
     "replicas": {"replicas": 0},
     "selector": {"selector": "app=other"},

@@ -15,7 +15,7 @@ from hack.cluster import Cluster
 from hack.cluster.cluster import REPOSITORY
 from hack.cluster.kubelet import PARTS, Kubelet
 from hack.cluster.process import Process
-from kubexen.api.names import MEMORY_RESOURCE, VCPUS_RESOURCE
+from kubexen.api.names import ANCHOR_FINALIZER, DOMAIN_LABEL, MEMORY_RESOURCE, VCPUS_RESOURCE
 from kubexen.plan.anchor import GRACE_SECONDS
 from tests.e2e import pods
 from tests.e2e.conftest import Figure
@@ -51,6 +51,21 @@ def test_an_anchor_stays_when_its_pod_is_deleted_until_its_process_is_killed(
     assert pods.processes(container) == [process]
 
     os.kill(process, signal.SIGKILL)
+    cluster.api.wait_gone(path)
+
+
+def test_an_anchor_that_nobody_looks_after_is_ended_by_hand(cluster: Cluster, node: Kubelet, namespace: str) -> None:
+    """As docs/troubleshooting.md has it where Kubexen is gone: the short grace ends its process, the finalizer keeps its object."""
+    cluster.patch_capacity(node.name, {MEMORY_RESOURCE: "1024", VCPUS_RESOURCE: "8"})
+    anchor = pods.anchor_of("held", namespace, node.name)
+    anchor["metadata"]["finalizers"] = [ANCHOR_FINALIZER]
+    path = pods.create(cluster, anchor)
+    container = pods.container_id(pods.wait_phase(cluster, path, "Running"))
+
+    cluster.kubectl("delete", "pod", "-l", DOMAIN_LABEL, "-n", namespace, "--grace-period=1", "--wait=false")
+    cluster.api.wait(path, lambda pod: "terminated" in pod["status"]["containerStatuses"][0]["state"])
+    assert pods.processes(container) == []
+    cluster.kubectl("patch", "pod", "held", "-n", namespace, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
     cluster.api.wait_gone(path)
 
 

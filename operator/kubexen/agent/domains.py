@@ -1,7 +1,7 @@
 """The loop over this node's XenDomains: looks, asks plan/domain.py what to do, does one step, looks again.
 
 What starts or ends a domain is done only on an object read afresh. A domain that runs here although its object is bound to another
-node is ended (its node was fenced); one whose object is gone or bound nowhere is left alone and told on the XenHost.
+node, or was fenced in this very boot, is ended; one whose object is gone or bound nowhere is left alone and told on the XenHost.
 """
 
 from __future__ import annotations
@@ -221,13 +221,14 @@ class Domains:
             except NotFound:
                 self.orphans[state.uuid] = "its object is gone"
                 continue
-            node = document.get("status", {}).get("nodeName")
+            status = document.get("status", {})
+            node, fenced = status.get("nodeName"), status.get("fencedBootID", "no") == self._host.boot_id
             if document["metadata"]["uid"] != state.owner.uid:
                 self.orphans[state.uuid] = "its object was deleted and made again"
-            elif not node:
+            elif not node and not fenced:
                 self.orphans[state.uuid] = "its object is bound to no node"
             elif node != self._host.node:
-                logger.warning("%s is bound to %s: ending the domain that is left here", key, node)
+                logger.warning("%s is bound to %s: ending the domain that is left here", key, node or "no node since a fence")
                 await self._host.call(self._host.hypervisor.destroy, state.uuid, state.domid, about=state.uuid)
                 self._events.event(document, "Warning", "DestroyedLeftover",
                                    f"Ended the domain that was left on {self._host.node}")

@@ -152,6 +152,10 @@ class XenDomainStatus(ConditionedStatus):
         default=None,
         description="The domain ended by itself and stays off until a XenAction Start, or until powerState was Halted.",
     )
+    fenced_boot_id: str | None = Field(
+        default=None, alias="fencedBootID", max_length=36,
+        description="dom0's boot id when the domain was last taken from a node by a fence: what runs of it in that boot is to end.",
+    )
     replicas: int = Field(default=0, ge=0, description="1 when the domain is up: what PodDisruptionBudgets count.")
     selector: str | None = Field(
         default=None, max_length=1024, description="The label selector of its anchors, for the scale subresource."
@@ -187,8 +191,8 @@ class XenDomainStatus(ConditionedStatus):
 
 CONTROLLER_FIELDS = frozenset(
     {
-        "observed_generation", "node_name", "anchor_uid", "reserved", "move", "mac_addresses", "claims", "off", "replicas",
-        "selector",
+        "observed_generation", "node_name", "anchor_uid", "reserved", "move", "mac_addresses", "claims", "off", "fenced_boot_id",
+        "replicas", "selector",
     }
 )
 AGENT_FIELDS = frozenset(XenDomainStatus.model_fields) - CONTROLLER_FIELDS - {"conditions"}

@@ -212,14 +212,14 @@ class _Pass:
         if ended is not None and self.status.boot_id == self.host.boot_id and self._left_to_host(ended):
             return
         if self.status.domid is not None and self.status.stopping is None and self.status.last_exit is None:
-            if self.status.boot_id not in (None, self.host.boot_id):
-                self.events.append(Event("HostRebooted", "Its host was booted anew; starting the domain again",
-                                         warning=True))
-            else:
+            if self.status.boot_id in (None, self.host.boot_id):
                 self.events.append(
                     Event("DestroyedByHand", "Somebody destroyed the domain on its host; starting it again",
                           warning=True)
                 )
+            elif self.status.boot_id != self.status.fenced_boot_id:  # else it was on another host, which was fenced
+                self.events.append(Event("HostRebooted", "Its host was booted anew; starting the domain again",
+                                         warning=True))
         self._start()
 
     def _start(self) -> None:

@@ -184,6 +184,7 @@ class _Pass:
             return
         if self.world.node.fenced:
             self._move(MovePhase.FENCED, cause="the node was fenced")
+            self.next.fenced_boot_id = self.status.boot_id
             self.say.not_ready(Reason.NODE_LOST, f"Node {node} was fenced; the domain is started elsewhere.")
             return
         if not self.up:

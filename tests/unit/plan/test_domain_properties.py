@@ -95,7 +95,7 @@ def test_a_pass_never_raises_and_keeps_the_rules(found: XenDomain, seen: Observe
         assert result.status.released == status.anchor_uid, "taken back"
     if result.requeue_after is not None:
         assert 0 <= result.requeue_after <= 90000
-    untouched = ("node_name", "anchor_uid", "move", "off", "mac_addresses", "replicas", "selector")
+    untouched = ("node_name", "anchor_uid", "move", "off", "fenced_boot_id", "mac_addresses", "replicas", "selector")
     assert all(getattr(result.status, name) == getattr(status, name) for name in untouched)
 
 

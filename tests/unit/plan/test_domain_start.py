@@ -42,6 +42,10 @@ CASES = {
     ),
     "destroyed by hand": Case(bound(), want_events=("DestroyedByHand",)),
     "the host was booted anew": Case(bound(boot_id="boot-0"), want_events=("HostRebooted",)),
+    "the host was booted anew, after it came there by a fence": Case(
+        bound(boot_id="boot-0", fenced_boot_id="boot-of-xen2"), want_events=("HostRebooted",)
+    ),
+    "it was on a host that was fenced": Case(bound(boot_id="boot-of-xen2", fenced_boot_id="boot-of-xen2")),
     "a start after a start that was not written yet": Case(bound(says(False, Reason.STARTING), **FIRST)),
     "it crashed and was destroyed, to start again": Case(bound(last_exit=ended("crash"))),
     "it rebooted 5 s ago: its host does that": Case(

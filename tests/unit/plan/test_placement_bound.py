@@ -215,6 +215,7 @@ def test_a_fenced_node_is_left_in_two_writes() -> None:
     assert announced.status is not None and announced.status.move is not None
     assert announced.status.move.phase is MovePhase.FENCED
     assert (announced.status.node_name, announced.status.anchor_uid) == ("xen1", "a1")
+    assert announced.status.fenced_boot_id == "boot-1"  # for the next agent, which finds that boot in the status
     assert words(announced) == []
 
     left = plan(domain(announced.status), [anchor()], world, NOW)
