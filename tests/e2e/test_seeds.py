@@ -45,7 +45,8 @@ def guest(stack: Stack, host: XenHost) -> Iterator[XenHost]:
     boot = manifest()["spec"]["boot"]["direct"] | {"cmdline": "console=hvc0 quiet root=xvda"}
     network = {
         "apiVersion": "kubexen.dev/v1alpha1", "kind": "XenNetwork", "metadata": {"name": "addressed"},
-        "spec": {"bridge": "xenbr0", "namespaceSelector": {}, "addresses": [{"subnet": "192.0.2.0/24", "first": "192.0.2.2", "last": "192.0.2.254"}]},
+        "spec": {"bridge": "xenbr0", "namespaceSelector": {},
+                 "addresses": [{"subnet": "192.0.2.0/24", "first": "192.0.2.2", "last": "192.0.2.254"}]},
     }  # fmt: skip
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": "default"}}
     stack.apply(
