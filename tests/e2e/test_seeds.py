@@ -14,6 +14,8 @@ from hack.xenlab.lab import Lab
 from tests.e2e.volumes import local, volume
 from tests.xen.guests import manifest
 
+pytestmark = pytest.mark.long
+
 NAME = "debian"
 XL_NAME = f"default.{NAME}"
 PASSWORD = "$6$salt$of-the-test"

@@ -287,6 +287,7 @@ def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target:
     blocked(stack)
 
 
+@pytest.mark.long
 def test_the_guest_reboots(stack: Stack, source: XenHost, guest: Writer) -> None:
     told, before = guest.told(), guest.life()
     guest.reboot()
@@ -298,6 +299,7 @@ def test_the_guest_reboots(stack: Stack, source: XenHost, guest: Writer) -> None
     guest.write("xvda", "xvdb", "xvdc", after=told)
 
 
+@pytest.mark.long
 def test_the_kubelet_evicts_the_anchor(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     """Its node is short of memory, as that kubelet has it."""
     before = anchor(stack)
@@ -308,6 +310,7 @@ def test_the_kubelet_evicts_the_anchor(stack: Stack, source: XenHost, unharmed: 
     anew(stack, before)
 
 
+@pytest.mark.long
 def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     uid = before["metadata"]["uid"]
@@ -322,6 +325,7 @@ def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) 
     source.until(f'[ -z "{left}" ] || {{ umount {left}; false; }}', WAIT)
 
 
+@pytest.mark.long
 def test_a_drain_takes_the_claims_along(stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer) -> None:
     """When none of them is its node's own any more. The guest is shut down before any leaves, and each is on one node at a time."""
     stack.kubectl("uncordon", source.name, target.name)
