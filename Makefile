@@ -50,7 +50,7 @@ test-contract: $(VENV)/.ready $(LIBVIRT_VENV) ## the drivers' one suite, on the 
 
 test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 	@$(PYTHON) -m hack.tools.build
-	@hack/level cluster 10 $(PYTHON) -m pytest -n 4 --dist loadfile tests/cluster
+	@hack/level cluster 12 $(PYTHON) -m pytest -n 4 --dist loadfile tests/cluster
 
 test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real Xen hosts
 	@$(PYTHON) -m hack.tools.build
