@@ -22,7 +22,7 @@ from hack.xenlab.lab import Lab
 PYTEST = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments")
 FOLDER = "/opt/kubexen/contract"
 SUITE = ROOT / "tests/contract"
-FIRST_SHARE = {"test_end.py", "test_memory.py", "test_pause.py"}  # takes about as long as the others
+FIRST_SHARE = {"test_end.py", "test_events.py", "test_memory.py", "test_pause.py"}  # takes about as long as the others
 OPTIONS = (
     "--driver xen:///system --timeout-each 120 --kernel /srv/images/vmlinux --initrd /srv/images/initrd.gz "
     "--bridge xenbr0 --cmdline 'console=hvc0 quiet hb=1' --disk-dir /srv/pool"
