@@ -108,13 +108,7 @@ class Layout:
             "kwok": ("http", "/healthz"),
         }.get(component, ("https", "/healthz"))
         tls = ssl.create_default_context(cafile=str(self.credentials.ca)) if scheme == "https" else None
-        # No proxy of the environment stands between this machine and its loopback.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls))
-        try:
-            with opener.open(f"{scheme}://127.0.0.1:{self.ports[component]}{path}", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        return answers(f"{scheme}://127.0.0.1:{self.ports[component]}{path}", tls, timeout=2)
 
     def _etcd(self) -> list[str]:
         client, peer = (f"http://127.0.0.1:{self.ports[name]}" for name in ("etcd", "etcd-peer"))
@@ -194,3 +188,13 @@ class Layout:
 def _write_private(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.write_text(text)
+
+
+def answers(url: str, tls: ssl.SSLContext | None, timeout: float) -> bool:
+    """Whether a health check on this machine's loopback is good. No proxy of the environment stands between the two."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls))
+    try:
+        with opener.open(url, timeout=timeout) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -4,13 +4,13 @@ plane's own, which has the same profile and all rights. It takes the idlest Xen 
 from __future__ import annotations
 
 import ssl
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from hack.cluster.components import answers
 from hack.cluster.ports import free_ports
 from hack.cluster.process import Process
 from hack.stack import chart
@@ -52,19 +52,9 @@ def start(process: Process, stack: Stack, folder: Path) -> None:
     (port,) = free_ports(1)
     process.start([str(binary(program)), *flags, *access, "--bind-address=127.0.0.1", f"--secure-port={port}"])
     paths = {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")}
-    process.wait_ready(lambda: all(answers(port, path) for path in paths), PATIENCE)
-
-
-def answers(port: int, path: str) -> bool:
-    """Whether a probe is good: a kubelet believes any certificate."""
     tls = ssl.create_default_context()
-    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls))
-    try:
-        with opener.open(f"https://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # a kubelet believes any certificate
+    process.wait_ready(lambda: all(answers(f"https://127.0.0.1:{port}{path}", tls, timeout=5) for path in paths), PATIENCE)
 
 
 @pytest.fixture

@@ -111,6 +111,7 @@ class Writer:
         """Begin, with the number after this one."""
         self.host.guest_run(self.name, WRITE.format(disks=" ".join(disks), after=after))
         self.host.guest_wait(self.name, f"told {after + 1}", timeout=60)
+        self.writes_on()
 
     def reboot(self) -> None:
         ups = self.host.ssh(f"grep -c 'guest up' {self._log}").stdout

@@ -5,7 +5,7 @@ What else guests do is in test_contract.py, and what hosts do in test_kubexen.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,12 +44,6 @@ def hosts(lab: Lab) -> Iterator[list[XenHost]]:
     yield lab.hosts
     for host in lab.hosts:
         host.ssh("for id in $(xl list | awk 'NR > 1 && $2 > 0 {print $2}'); do xl destroy $id; done")
-
-
-def for_both_kinds(hosts: list[XenHost], story: Callable[[XenHost, XenHost, str], None]) -> None:
-    """Let it happen with a guest of each kind, a host each, at the same time; it is told the other host as well."""
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(story, hosts, reversed(hosts), ("pv", "pvh")))
 
 
 def test_every_host_runs_xen_and_libvirt(lab: Lab) -> None:
@@ -112,4 +106,5 @@ def test_a_guest_boots_changes_its_memory_and_powers_off(hosts: list[XenHost]) -
         host.guest_run(name, "poweroff")
         host.until(f"! xl domid {name}")
 
-    for_both_kinds(hosts, story)
+    with ThreadPoolExecutor() as pool:  # a kind on each host, at the same time
+        list(pool.map(story, hosts, reversed(hosts), ("pv", "pvh")))

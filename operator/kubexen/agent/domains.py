@@ -222,7 +222,7 @@ class Domains:
                 self.orphans[state.uuid] = "its object is gone"
                 continue
             status = document.get("status", {})
-            node, fenced = status.get("nodeName"), status.get("fencedBootID", "no") == self._host.boot_id
+            node, fenced = status.get("nodeName"), status.get("fencedBootID") == self._host.boot_id
             if document["metadata"]["uid"] != state.owner.uid:
                 self.orphans[state.uuid] = "its object was deleted and made again"
             elif not node and not fenced:

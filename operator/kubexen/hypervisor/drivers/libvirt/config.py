@@ -81,7 +81,7 @@ def from_xml(xml: str) -> DomainConfig:
         found = None if metadata is None else _owner_and_note(metadata)
         if metadata is None or found is None:
             raise InvalidConfig("the domain's XML says no owner")
-        weight, cap = _share(metadata)
+        weight, cap = _share(metadata) or (DEFAULT_WEIGHT, DEFAULT_CAP)
         vcpu = _child(domain, "vcpu")
         os = _child(domain, "os")
         max_vcpus = int(vcpu.text or "")
@@ -109,15 +109,15 @@ def from_xml(xml: str) -> DomainConfig:
         raise InvalidConfig(f"not a domain of ours: {error!r}") from error
 
 
-def share(xml: str) -> tuple[int, int]:
-    """The weight and cap that a domain was given with this XML; Xen's own where it says none."""
+def share(xml: str) -> tuple[int, int] | None:
+    """The weight and cap that a domain was given with this XML; None: it has Xen's own."""
     metadata = ET.fromstring(xml).find(f"metadata/{{{METADATA_URI}}}domain")
-    return (DEFAULT_WEIGHT, DEFAULT_CAP) if metadata is None else _share(metadata)
+    return None if metadata is None else _share(metadata)
 
 
-def _share(metadata: ET.Element) -> tuple[int, int]:
+def _share(metadata: ET.Element) -> tuple[int, int] | None:
     scheduler = metadata.find("{*}scheduler")
-    return (DEFAULT_WEIGHT, DEFAULT_CAP) if scheduler is None else (int(scheduler.attrib["weight"]), int(scheduler.attrib["cap"]))
+    return None if scheduler is None else (int(scheduler.attrib["weight"]), int(scheduler.attrib["cap"]))
 
 
 def parse_affinity(text: str) -> set[int]:

@@ -149,9 +149,8 @@ class LibvirtDriver:
             return
         with self._connection.calls(f"unpause {uuid}") as conn:
             domain = conn.lookupByUUIDString(uuid)
-            weight, cap = share(domain.XMLDesc())
-            if (weight, cap) != (DEFAULT_WEIGHT, DEFAULT_CAP):  # whoever made it may have died before that
-                self._platform.set_share(domain, weight, cap)
+            if (given := share(domain.XMLDesc())) is not None:  # whoever made it may have died before that
+                self._platform.set_share(domain, *given)
             domain.resume()
         for _ in range(MOST_PAUSES):
             if not self._sample(uuid).flags.paused:
