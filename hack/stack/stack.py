@@ -181,6 +181,7 @@ class Stack:
         own: dict[str, Any] = {
             "images": {"kubexen": {"repository": repository, "tag": tag}},
             "scheduler": {"enabled": False},  # the control plane's own has the profile
+            "agent": {"maxUnavailable": "100%"},  # each takes most of a minute to start where the CPU is emulated
         }
         if self.cluster.kubelets():
             own["controller"] = {"nodeSelector": {"kubernetes.io/hostname": LOCAL}}

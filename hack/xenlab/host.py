@@ -30,7 +30,11 @@ FORWARDED = {"ssh": 22, "kubelet": 10250}  # ports of dom0 that this machine rea
 AGENT = "kubexen-agent.service"
 # smap=off: TCG of QEMU < 9.1 faults on a ring-3 IRET under SMAP, which kills a PV dom0.
 # rdtscp=off: guests then need no tsc_mode setting.
-EMULATED_CPU = "max,smap=off,rdtscp=off"
+# erms=off, fsrm=off: TCG copies by the byte where Linux is told that `rep movsb` is fast.
+# xsave=off, and with it AVX: what TCG does of it in helpers is slower than SSE, and so is to save it.
+EMULATED_CPU = "max,smap=off,rdtscp=off,erms=off,fsrm=off,xsave=off,avx=off,avx2=off,fma=off,f16c=off,vaes=off,vpclmulqdq=off"
+# TCG looks its blocks up in a table of its heap at each switch of address spaces: large pages make that cheaper.
+QEMU_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 READY = "until systemctl start libvirtd.service {share}; do sleep 1; done && virsh -q -c xen:///system version >/dev/null"
 
 
@@ -102,7 +106,8 @@ class XenHost:
             for port in ports:
                 if not port.exists():
                     port.write_text(str(_free_port()))
-            done = subprocess.run(self._qemu(), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            environment = os.environ | QEMU_ENVIRONMENT
+            done = subprocess.run(self._qemu(), env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
             if done.returncode == 0:
                 return
             for port in ports:

@@ -90,7 +90,7 @@ def test_values_reach_their_place(find: Find) -> None:
         "logLevel": "debug", "vcpusPerCpu": 3,
         "controller": {"replicas": 1, "resources": {"limits": {"memory": "1Gi"}}, "nodeSelector": {"a": "b"}},
         "agent": {"driver": "test:///default", "poolDirectories": ["/srv/a", "/mnt/b"], "kubeletRoot": "/data/kubelet",
-                  "healthPort": 5000},
+                  "healthPort": 5000, "maxUnavailable": 3},
     })  # fmt: skip
     controller = find(documents, "Deployment", "kubexen-controller", "xen")
     args = arguments(controller)
@@ -107,6 +107,7 @@ def test_values_reach_their_place(find: Find) -> None:
     agent = find(documents, "DaemonSet", "kubexen-agent", "xen-agents")
     args = set(arguments(agent))
     assert {"--driver=test:///default", "--namespace=xen-agents", "--health=127.0.0.1:5000", "--kubelet-root=/data/kubelet"} <= args
+    assert agent["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 3}
     paths = [v["hostPath"]["path"] for v in agent["spec"]["template"]["spec"]["volumes"] if v["name"].startswith("pool-")]
     assert paths == ["/srv/a", "/mnt/b"]
     labels = find(documents, "Namespace", "shop")["metadata"]["labels"]
