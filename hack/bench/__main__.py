@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hack.bench import bounds, xen
+from hack.bench import bounds, flags, xen
 from hack.bench.cost import Memory, Requests, cpu_seconds
-from hack.bench.flags import simulated
 from hack.bench.load import DOMAINS, NAMESPACE, Load
 from hack.cluster.cluster import COMPONENTS
 from hack.stack.hosts import SimulatedHost
@@ -78,7 +77,7 @@ def measure(stack: Stack, domains: int, rate: float) -> dict[str, Any]:
     _wait_for_anchors(stack, domains)
     elapsed = time.monotonic() - start
     requests = Requests.of(stack.cluster.audit(mark))
-    flags = simulated(stack, DOMAINS, CRASHES)
+    crashes = flags.on_simulated_hosts(stack, DOMAINS, CRASHES)
     centiles = statistics.quantiles(times, n=100, method="inclusive")
     return {
         "domains": domains,
@@ -88,8 +87,8 @@ def measure(stack: Stack, domains: int, rate: float) -> dict[str, Any]:
         "p95_s": round(centiles[94], 3),
         "p99_s": round(centiles[98], 3),
         "max_s": round(max(times), 3),
-        "flags_p50_s": round(statistics.median(flags), 3),
-        "flags_max_s": round(max(flags), 3),
+        "flags_p50_s": round(statistics.median(crashes), 3),
+        "flags_max_s": round(max(crashes), 3),
         "writes_per_start": round(requests.writes() / domains, 3),
         "requests_per_start": requests.ours(domains),
         "requests_of_others_per_start": round(requests.others() / domains, 3),

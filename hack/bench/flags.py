@@ -21,7 +21,7 @@ PATIENCE = 60.0
 LOOKS = "while [ -e /proc/self ]; do xl list {name} | grep -q -- '---sc-' && echo crashed && exit; echo runs; done"
 
 
-def simulated(stack: Stack, collection: str, count: int) -> list[float]:
+def on_simulated_hosts(stack: Stack, collection: str, count: int) -> list[float]:
     """Seconds for so many of the domains of this collection, one after the other, from the crash on."""
     took = []
     for item in stack.cluster.api.get(collection, limit=str(count))["items"]:
@@ -35,7 +35,7 @@ def simulated(stack: Stack, collection: str, count: int) -> list[float]:
     return took
 
 
-def real(stack: Stack, host: XenHost, path: str, name: str) -> float:
+def on_xen(stack: Stack, host: XenHost, path: str, name: str) -> float:
     """Seconds for one domain, from the last look of `xl list` on which it still ran: up to one look too many."""
     shown: list[float] = []
 

@@ -14,8 +14,8 @@ def say(text: str) -> None:
     print(f"\n\033[1m==> {text}\033[0m" if sys.stdout.isatty() else f"\n==> {text}", flush=True)
 
 
-def demo(stack: Stack) -> None:
-    """Raises when anything does not come to be as it should."""
+def demo(stack: Stack) -> str:
+    """The node that it drained, which stays so. Raises when anything does not come to be as it should."""
     say("kubectl apply -f examples/tiny")
     start = time.monotonic()
     print(stack.kubectl("apply", "-f", str(ROOT / "examples/tiny")))
@@ -59,6 +59,7 @@ def demo(stack: Stack) -> None:
     print(stack.kubectl("get", "xd", "-o", "wide"))
     _xl(stack)
     say(f"tiny-pvh is on {target} now")
+    return source
 
 
 def _patch(stack: Stack, name: str, patch: str) -> None:

@@ -25,7 +25,7 @@ from tests.e2e.pods import kib
 from tests.e2e.volumes import BUSY, local, volume
 from tests.xen.guests import manifest
 
-WEB, KEEPER = "web", "keeper"
+WEB, KEEPER, MOVED = "web", "keeper", "tiny-pvh"
 SLOW = 2 * WAIT  # seconds that several things in a row may take
 AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
 XML = "/root/bare.xml"
@@ -40,6 +40,8 @@ virsh -q -c xen:///system destroy bare
 IMPORT = "import time; begin = time.monotonic(); import kubexen.agent.main; print(time.monotonic() - begin)"
 STATUS = "print(open('/proc/1/status').read())"
 CLAIM = "/srv/claims/files"
+BY_LIBRARY, BY_XL = "domains are read by Xen's own library", "domains are read by 'xl' only"
+BINDINGS = "/usr/lib/xen-4*/lib/python"
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +84,13 @@ def ready_since(document: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def drained(stack: Stack, lab: Lab, web: str, figure: Figure) -> XenHost:
-    """The host that the first domain was on, drained and free again."""
-    source, _ = where(stack, lab, WEB)
-    (anchor,) = anchors(stack, WEB)
-    assert (anchor["status"]["phase"], anchor["spec"]["nodeName"]) == ("Running", source.name)
-    begin = time.monotonic()
-    stack.kubectl("drain", source.name, "--ignore-daemonsets", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
-    figure("kubectl drain of a node with one domain, s", time.monotonic() - begin)
-    assert web not in source.ssh("xl list").stdout
-    uid = anchor["metadata"]["uid"].replace("-", "[-_]")
-    source.until(f"! grep -qE 'pod{uid}' /proc/[0-9]*/cgroup", WAIT)
-    stack.kubectl("uncordon", source.name)
-    return source
+def drained(stack: Stack, lab: Lab, web: str) -> XenHost:
+    """The host that the demo drained, where no domain was left, free again."""
+    host = lab.host(demo(stack))
+    assert "default." not in host.ssh("xl list").stdout
+    host.until("! pgrep -x kubexen-anchor", WAIT)
+    stack.kubectl("uncordon", host.name)
+    return host
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +119,26 @@ def rolled_out(stack: Stack) -> None:
         stack.kubectl("rollout", "status", what, "-n", namespace, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
 
 
+def wait_read(stack: Stack, host: XenHost, how: str) -> None:
+    """Until the host's agent says that it reads domains in this way."""
+
+    def says_so(document: dict[str, Any]) -> bool:
+        return {check["name"]: check["message"] for check in document["status"]["checks"]}["StateFlags"].startswith(how)
+
+    stack.cluster.api.wait(f"/apis/kubexen.dev/v1alpha1/xenhosts/{host.name}", says_so, WAIT)
+
+
 def agents_are_at_work(stack: Stack, size: str) -> None:
     """A change that only a living agent can make is made, live."""
     stack.kubectl("patch", "xd", WEB, "--type=merge", "-p", f'{{"spec": {{"memory": {{"size": "{size}"}}}}}}')
     stack.wait("xd", WEB, f"jsonpath={{.status.memory.current}}={size}", SLOW)
+
+
+@pytest.mark.parametrize("name", ["xen1", "xen2"])
+def test_a_dom0_is_a_node(stack: Stack, name: str) -> None:
+    node = stack.cluster.wait_node_ready(name)
+    assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
+    assert node["metadata"]["labels"]["kubexen.dev/xen"] == "true"
 
 
 def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: str, figure: Figure) -> None:
@@ -142,8 +154,7 @@ def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: s
         free = dom0.ssh("awk '/^MemAvailable/ {print $2}' /proc/meminfo").stdout
         figure(f"{dom0.name}: memory of dom0 that is available, MiB", int(free) / 1024)
         assert int(free) > 256 * 1024
-        told = {check["name"]: check["message"] for check in stack.get("xhost", dom0.name)["status"]["checks"]}
-        assert told["StateFlags"] == "domains are read by Xen's own library"
+        wait_read(stack, dom0, BY_LIBRARY)
         agent = kib(dom0.ssh(f"cat /proc/$({AGENT})/status").stdout, "VmRSS")
         figure(f"{dom0.name}: the agent, resident, MiB", agent / 1024)
         assert agent < 80 * 1024
@@ -162,13 +173,13 @@ def test_helm_test_finds_all_at_work(stack: Stack) -> None:
 
 
 @pytest.mark.usefixtures("applied")  # it starts on the one host while the other starts what was moved there
-def test_a_drain_moves_the_domain_to_the_other_host(stack: Stack, lab: Lab, web: str, drained: XenHost) -> None:
-    stack.wait_reason(WEB, "Running", SLOW)
-    target, _ = where(stack, lab, WEB)
-    assert target != drained
-    assert f"{web} " in target.ssh("xl list").stdout
-    assert web not in drained.ssh("xl list").stdout
-    assert [a["spec"]["nodeName"] for a in anchors(stack, WEB)] == [target.name]
+def test_the_demo_runs_and_its_drain_moves_domains_to_the_other_host(stack: Stack, lab: Lab, drained: XenHost) -> None:
+    for name in (WEB, MOVED):
+        stack.wait_reason(name, "Running", SLOW)
+        target, _ = where(stack, lab, name)
+        assert target != drained
+        assert f"default.{name} " in target.ssh("xl list").stdout
+        assert [anchor["spec"]["nodeName"] for anchor in anchors(stack, name)] == [target.name]
 
 
 def test_a_domain_has_its_claim_and_its_seed(applied: XenHost, keeper: str) -> None:
@@ -181,10 +192,13 @@ def test_a_domain_has_its_claim_and_its_seed(applied: XenHost, keeper: str) -> N
 
 
 def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> None:
+    """One of the new agents has a Xen with no bindings for its Python, and looks by its host's xl."""
     known = [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))]
     before = [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known]
     assert [domid for domid, _ in before] == [domid for _, _, domid in known]
     old = {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
+    stale, _ = where(stack, lab, WEB)
+    stale.ssh(f"mount --bind /mnt {BINDINGS}")
     for host in lab.hosts:
         host.ssh(f"kill -KILL $({AGENT})")
     begin = time.monotonic()
@@ -193,6 +207,8 @@ def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: L
     figure("helm upgrade of two agents that were killed, s", time.monotonic() - begin)
     assert not old & {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
     agents_are_at_work(stack, "160Mi")
+    wait_read(stack, stale, BY_XL)
+    stale.ssh(f"umount {BINDINGS}")
     assert [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known] == before
 
 
@@ -203,6 +219,8 @@ def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, web: str, k
     rolled_out(stack)
     assert "--log-level=debug" not in json.dumps(pods(stack, AGENTS))
     agents_are_at_work(stack, "144Mi")
+    for host in lab.hosts:
+        wait_read(stack, host, BY_LIBRARY)
     assert [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))] == known
     assert [boot(host, guest) for guest, host, _ in known] == before
 
@@ -248,22 +266,13 @@ def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_
 
 @pytest.mark.usefixtures("keeper")
 def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, applied: XenHost) -> None:
-    stack.kubectl("delete", "xd", "--all", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+    stack.kubectl("delete", "xd,xdisk", "--all", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
     for pod in stack.cluster.api.get(PODS)["items"]:
         stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
     for host in lab.hosts:
         assert "default." not in host.ssh("xl list").stdout
+        assert not [file for file in host.ssh("ls -A /srv/shared").stdout.split() if file.startswith(".kubexen")]
         left = "losetup -l -n -O NAME,BACK-FILE; find /run/kubexen/disks /run/kubexen/seeds -mindepth 1"
         assert host.ssh(left, check=False).stdout == ""
     assert applied.ssh(f"head -c 12 {CLAIM}/disk.img").stdout == "to-the-claim"
     stack.kubectl("delete", "pvc/files", "pv/pv-files", "secret/login", "--timeout=60s")
-
-
-@pytest.mark.usefixtures("installed")
-def test_the_demo(stack: Stack) -> None:
-    demo(stack)
-    stack.kubectl("delete", "-f", str(ROOT / "examples/tiny/domains.yaml"), f"--timeout={SLOW:.0f}s", "--ignore-not-found")
-    for host in stack.hosts:
-        assert "tiny" not in host.xl_list()
-        assert not [f for f in host.files("/srv/shared") if f.startswith(".kubexen")]
-        stack.kubectl("uncordon", host.name)

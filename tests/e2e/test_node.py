@@ -27,9 +27,9 @@ WAITS = "import signal; print('hello', flush=True); signal.pause()"
 def test_a_pod_of_the_image_is_not_root_and_reaches_the_api_server_as_its_account(
     cluster: Cluster, node: Kubelet, namespace: str
 ) -> None:
-    assert pods.reported(cluster, namespace, node.name) == [{"uid": 65532, "node": node.name}]
+    assert pods.reported(cluster, namespace, node.name) == {"uid": 65532, "node": node.name}
     asked = [r for r in cluster.audit() if r.user == f"system:serviceaccount:{namespace}:default"]
-    assert [(r.verb, r.name, r.code) for r in asked] == [("get", f"on-{node.name}", 200)]
+    assert [(r.verb, r.name, r.code) for r in asked] == [("get", "reports", 200)]
 
 
 def test_an_anchor_stays_when_its_pod_is_deleted_until_its_process_is_killed(
