@@ -61,13 +61,14 @@ test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real 
 test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.xenlab build
-	@hack/level xen 18 $(PYTHON) -m pytest tests/xen
+	@hack/level xen 10 $(PYTHON) -m pytest -m "not long" tests/xen
 
-test-long: $(VENV)/.ready ## what takes too long for `test`: more of what cuts an anchor short, and a Debian guest's own cloud-init
+test-long: $(VENV)/.ready ## what takes too long for `test`: the drivers' suite in real dom0s, more of what cuts an anchor short, cloud-init in a Debian guest
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.image
 	@$(PYTHON) -m hack.xenlab build --debian-guest
-	@hack/level long 20 $(PYTHON) -m pytest -m long tests/e2e
+	@hack/level long-xen 15 $(PYTHON) -m pytest -m long tests/xen
+	@hack/level long-e2e 25 $(PYTHON) -m pytest -m long tests/e2e
 
 .PHONY: image
 image: $(VENV)/.ready ## the image, as an archive in the cache

@@ -25,6 +25,7 @@ from hack.xenlab.build import Image, build
 from hack.xenlab.host import HostError, XenHost
 
 SHARED_DISK = 1 << 30  # bytes; every host's /dev/vdb
+COMPLAINTS = "journalctl -u kubelet -o cat --no-pager -n 1000 | grep '^[EW]' | tail -n 20"
 
 
 @dataclass
@@ -138,7 +139,7 @@ class Lab:
 
     def last_words(self) -> list[tuple[str, str]]:
         """For a person who looks for the cause of a failure: (title, text) of the last lines of every host's and guest's console,
-        and of the agents."""
+        of the agents, and what kubelets complain of."""
         found = []
         for host in self.hosts if self.exists else []:
             found.append((f"console of {host.name}", host.console_tail(15)))
@@ -147,6 +148,7 @@ class Lab:
             try:
                 found += [(f"console of {guest} on {host.name}", host.guest_console_tail(guest)) for guest in host.guest_consoles()]
                 found.append((f"agent on {host.name}", host.agent_log(40)))
+                found.append((f"what the kubelet of {host.name} complains of", host.ssh(COMPLAINTS, check=False).stdout))
             except (HostError, subprocess.TimeoutExpired) as error:
                 found.append((f"{host.name} does not answer", str(error)))
         return found

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hack.xenlab.host import GUEST_LOGS, XenHost
+from hack.xenlab.host import GUEST_LOGS, HostError, XenHost
 from tests.e2e.domains import boot
 
 BUSY = "target is busy"
@@ -142,6 +142,14 @@ def sampled(host: XenHost, domid: int, *mounts: str) -> Iterator[list[set[str]]]
         yield samples
     finally:
         samples += [set(line.split()) for line in host.ssh(f"kill {pid}; cat {SAMPLES}").stdout.splitlines()]
+
+
+def wait_silent(host: XenHost, command: str, timeout: float) -> None:
+    """Wait until a command of a host has nothing to tell; what it tells is in the error."""
+    try:
+        host.until(f'[ -z "$({command})" ]', timeout)
+    except HostError as error:
+        raise AssertionError(host.ssh(command, check=False).stdout) from error
 
 
 def lost(host: XenHost, told: int, *paths: str) -> str:

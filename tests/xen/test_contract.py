@@ -39,6 +39,7 @@ def hosts(lab: Lab) -> Iterator[list[XenHost]]:
         host.start_agent()
 
 
+@pytest.mark.long
 def test_the_contract_on_real_xen(hosts: list[XenHost], tmp_path: Path) -> None:
     archive = tmp_path / "contract.tar.gz"
     archive.write_bytes(bundle())
