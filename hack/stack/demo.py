@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 
-from hack.stack.stack import ROOT, Stack
+from hack.stack.stack import ROOT, WAIT, Stack
 
 DOMAINS = ("tiny-pv", "tiny-pvh")
+SLOW = 2 * WAIT  # seconds for two domains on one emulated host, and for a drain and a start after it
 
 
 def say(text: str) -> None:
@@ -20,7 +21,7 @@ def demo(stack: Stack) -> str:
     start = time.monotonic()
     print(stack.kubectl("apply", "-f", str(ROOT / "examples/tiny")))
     for name in DOMAINS:
-        stack.wait("xd", name, "condition=Ready")
+        stack.wait("xd", name, "condition=Ready", SLOW)
     say(f"both domains are Ready after {time.monotonic() - start:.1f} s")
     print(stack.kubectl("get", "xd,xdisk,xhost", "-o", "wide"))
     _xl(stack)
@@ -44,15 +45,15 @@ def demo(stack: Stack) -> str:
     _both(stack, "tiny-pv")
 
     say("delete tiny-pv")
-    print(stack.kubectl("delete", "xd", "tiny-pv", "--timeout=120s"))
+    print(stack.kubectl("delete", "xd", "tiny-pv", f"--timeout={WAIT:.0f}s"))
     _xl(stack)
 
     source = stack.kubectl("get", "xd", "tiny-pvh", "-o", "jsonpath={.status.nodeName}")
     say(f"kubectl drain {source}")
     start = time.monotonic()
-    print(stack.kubectl("drain", source, "--ignore-daemonsets", "--timeout=300s", timeout=320))
+    print(stack.kubectl("drain", source, "--ignore-daemonsets", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30))
     say(f"drained after {time.monotonic() - start:.1f} s")
-    stack.wait_reason("tiny-pvh", "Running")
+    stack.wait_reason("tiny-pvh", "Running", SLOW)
     target = stack.kubectl("get", "xd", "tiny-pvh", "-o", "jsonpath={.status.nodeName}")
     if target == source:
         raise RuntimeError(f"tiny-pvh is still on {source}")
