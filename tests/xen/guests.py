@@ -17,7 +17,7 @@ def manifest(name: str = NAME, **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": "default"},
         "spec": {
             "type": "pv",
-            "boot": {"direct": {"kernel": file | {"file": "vmlinuz"}, "initrd": file | {"file": "initrd.gz"},
+            "boot": {"direct": {"kernel": file | {"file": "vmlinux"}, "initrd": file | {"file": "initrd.gz"},
                                 "cmdline": "console=hvc0 quiet"}},
             "memory": {"size": "128Mi", "max": "192Mi"},
             **spec,
