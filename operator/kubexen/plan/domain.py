@@ -270,13 +270,13 @@ class _Pass:
         elif told is None:
             if action is LifecycleAction.RESTART and reason is not ShutdownReason.REBOOT:
                 self.next.restarts = restarts.one_more(self.next.restarts or Restarts(), self.now)
-            self._ready(False, Reason.RESTARTING if action is LifecycleAction.RESTART else _how(reason), f"{why}.")
+            self._ready(False, Reason.RESTARTING if action is LifecycleAction.RESTART else Reason.STOPPING, f"{why}.")
             self.requeue = 0.0
         elif action is LifecycleAction.RESTART:
             self._destroy_to_restart(state, why, warning=reason is not ShutdownReason.REBOOT)
         else:
             self.step = Destroy(state.uuid, state.domid)
-            self._ready(False, _how(reason), f"{why}.")
+            self._ready(False, Reason.STOPPING, f"{why}.")  # whoever waits for PoweredOff may take it for gone
 
     def _told(self, state: DomainState, reason: ShutdownReason) -> Exit | None:
         """What the status says already of the end of this very incarnation."""

@@ -155,18 +155,18 @@ class End:
     spec: dict[str, str] = field(default_factory=dict)
     want_ready: str = "False Restarting"
     want_count: int = 0
-    want_then: str = "start"  # or: off
+    want_then: str = "start"  # or what Ready says when it is gone, and not before: who waits for that takes it for gone
     want_events: tuple[str, ...] = ("Restarting",)
 
 
-OFF: dict[str, Any] = {"want_then": "off", "want_events": ()}
+OFF: dict[str, Any] = {"want_ready": "False Stopping", "want_events": ()}
 ENDS = {
-    "poweroff, destroy": End(ShutdownReason.POWEROFF, want_ready="False PoweredOff", **OFF),
+    "poweroff, destroy": End(ShutdownReason.POWEROFF, want_then="False PoweredOff", **OFF),
     "poweroff, restart": End(ShutdownReason.POWEROFF, {"on_poweroff": "restart"}, want_count=1),
-    "reboot, destroy": End(ShutdownReason.REBOOT, {"on_reboot": "destroy"}, want_ready="False PoweredOff", **OFF),
+    "reboot, destroy": End(ShutdownReason.REBOOT, {"on_reboot": "destroy"}, want_then="False PoweredOff", **OFF),
     "reboot, restart, which its host did not do": End(ShutdownReason.REBOOT),
     "crash, restart": End(ShutdownReason.CRASH, want_count=1),
-    "crash, destroy": End(ShutdownReason.CRASH, {"on_crash": "destroy"}, want_ready="False Crashed", **OFF),
+    "crash, destroy": End(ShutdownReason.CRASH, {"on_crash": "destroy"}, want_then="False Crashed", **OFF),
     "watchdog, restart": End(ShutdownReason.WATCHDOG, want_count=1),
     "nobody knows why, restart": End(ShutdownReason.UNKNOWN, want_count=1),
 }
@@ -198,6 +198,7 @@ def test_an_end_is_written_before_the_destroy(case: End, seen_at: datetime | Non
         assert third.step == Start()
     else:
         assert third.step is None and third.status.released == "a1"
+        assert shows(third.status, READY) == case.want_then
 
 
 def test_a_guests_reboot_is_left_to_its_host_for_30_s() -> None:
