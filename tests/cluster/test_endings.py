@@ -32,7 +32,7 @@ def test_a_start_that_is_asked_for_while_the_guest_is_still_being_ended(tenant: 
         sim.set(destroy_ms=4000)
         try:
             sim.guest_poweroff(tenant.xl_name("web"))
-            ending = tenant.wait_reason("web", "PoweredOff")
+            ending = tenant.wait_reason("web", "Stopping")
             assert ending["status"]["nodeName"], "it is not given up yet"
             tenant.apply(manifests.action("start-web", "web"))
             tenant.wait("web", lambda found: found["status"].get("nodeName") is None)
