@@ -197,7 +197,7 @@ def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: L
     before = [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known]
     assert [domid for domid, _ in before] == [domid for _, _, domid in known]
     old = {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
-    stale, _ = where(stack, lab, WEB)
+    stale, _ = where(stack, lab, KEEPER)
     stale.ssh(f"mount --bind /mnt {BINDINGS}")
     for host in lab.hosts:
         host.ssh(f"kill -KILL $({AGENT})")
