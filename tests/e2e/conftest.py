@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -88,16 +87,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace in which pods must be as Pod Security's `restricted` wants them."""
-    with new_namespace(cluster, "restricted") as name:
-        yield name
-
-
-@contextmanager
-def new_namespace(cluster: Cluster, security: str) -> Iterator[str]:
-    """A namespace with this level of Pod Security; at the end its pods are forced to go."""
+    """A namespace in which pods must be as Pod Security's `restricted` wants them; at the end they are forced to go."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    cluster.add_namespace(name, {"pod-security.kubernetes.io/enforce": security})
+    cluster.add_namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
     yield name
     cluster.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=0", "--force")
     cluster.api.delete(f"/api/v1/namespaces/{name}")
