@@ -20,8 +20,11 @@ IMAGE = "localhost/kubexen:dev"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
 
-def containerd(root: str, cni: str, *, systemd_cgroups: bool, restrict_oom_score: bool = False) -> str:
-    """config.toml. `root`: where images and containers are kept; `cni`: the folder with the network's configuration."""
+def containerd(
+    root: str, cni: str, *, systemd_cgroups: bool, restrict_oom_score: bool = False, runtime: str = "runc"
+) -> str:
+    """config.toml. `root`: where images and containers are kept; `cni`: the folder with the network's configuration; `runtime`: the
+    program that starts containers, runc or one that takes its commands."""
     return f"""\
 version = 3
 root = "{root}"
@@ -48,6 +51,7 @@ runtime_type = "io.containerd.runc.v2"
 
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 SystemdCgroup = {str(systemd_cgroups).lower()}
+BinaryName = "{runtime}"
 """
 
 

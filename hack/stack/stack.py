@@ -117,11 +117,7 @@ class Stack:
         return self.cluster.kubeconfig_for(token, server_host=server)
 
     def _lab(self) -> Lab:
-        if not self.kubelets:
-            return Lab(self.state / "lab", nodes=self.nodes)
-        return Lab(
-            self.state / "lab", nodes=self.nodes, memory=dom0.MEMORY, dom0_memory=dom0.DOM0_MEMORY, extra_disk=self._dom0_disk
-        )
+        return Lab(self.state / "lab", nodes=self.nodes, extra_disk=self._dom0_disk if self.kubelets else None)
 
     def _start_lab(self) -> None:
         if self.lab is not None:

@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hack.xenlab.build import DOM0_PYTHON, Image
+from hack.xenlab.monitor import Monitor
 
 MACHINE = "10.0.2.2"  # how a dom0 reaches 127.0.0.1 of the machine that the lab runs on
 GUEST_LOGS = "/var/log/xen/console"
 SOURCE = "/opt/kubexen/src"  # where the agent's own code is in dom0
 FORWARDED = {"ssh": 22, "kubelet": 10250}  # ports of dom0 that this machine reaches
 AGENT = "kubexen-agent.service"
+ACCEL = os.environ.get("XENLAB_ACCEL", "tcg")
 # smap=off: TCG of QEMU < 9.1 faults on a ring-3 IRET under SMAP, which kills a PV dom0.
 # rdtscp=off: guests then need no tsc_mode setting.
 # erms=off, fsrm=off: TCG copies by the byte where Linux is told that `rep movsb` is fast.
@@ -35,6 +37,8 @@ AGENT = "kubexen-agent.service"
 EMULATED_CPU = "max,smap=off,rdtscp=off,erms=off,fsrm=off,xsave=off,avx=off,avx2=off,fma=off,f16c=off,vaes=off,vpclmulqdq=off"
 # TCG looks its blocks up in a table of its heap at each switch of address spaces: large pages make that cheaper.
 QEMU_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+DOM0_MEMORY = "1536M"  # with a kubelet and its pods in it; 500 MiB less would do for an agent alone
+EXTRA_DISK = "8G"  # of which a file that it begins as may be less
 READY = "until systemctl start libvirtd.service {share}; do sleep 1; done && virsh -q -c xen:///system version >/dev/null"
 
 
@@ -49,12 +53,11 @@ class XenHost:
     number: int
     hosts: int
     folder: Path
-    control: Path  # ssh's control socket
+    run: Path  # a folder with a short path, for sockets
     image: Image
     shared_disk: Path
     wire_port: int
     memory: str
-    dom0_memory: str
     extra_disk: str  # a file, or ''
     cpus: int
 
@@ -67,6 +70,16 @@ class XenHost:
     def address(self) -> str:
         """dom0's address on the wire."""
         return f"10.77.0.{self.number}"
+
+    @property
+    def control(self) -> Path:
+        """ssh's control socket."""
+        return self.run / f"ssh{self.number}"
+
+    @property
+    def monitor(self) -> Monitor:
+        """Of its QEMU."""
+        return Monitor(self.run / f"qmp{self.number}")
 
     @property
     def disk(self) -> Path:
@@ -93,21 +106,23 @@ class XenHost:
         except (OSError, ValueError):
             return False
 
-    def start(self) -> None:
-        """Power on, with the disk as it was left. Returns before the host has booted."""
+    def start(self, memory: Path | None = None) -> None:
+        """Power on, with the disk as it was left. Returns before the host has booted.
+
+        With the `memory` of a host that was saved (monitor.py) it stands, in a while, where that one stood.
+        """
         if self.alive:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for disk, base in ((self.disk, str(self.image.disk)), (self.own_extra_disk, self.extra_disk)):
-            if base and not disk.exists():
-                subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, str(disk)], check=True)
+        _overlay(self.disk, str(self.image.disk))
+        _overlay(self.own_extra_disk, self.extra_disk, EXTRA_DISK)
         for _ in range(5):  # another process can take the free port before QEMU does
             ports = [self.folder / f"{name}-port" for name in FORWARDED]
             for port in ports:
                 if not port.exists():
                     port.write_text(str(_free_port()))
             environment = os.environ | QEMU_ENVIRONMENT
-            done = subprocess.run(self._qemu(), env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            done = subprocess.run(self._qemu(memory), env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
             if done.returncode == 0:
                 return
             for port in ports:
@@ -142,14 +157,25 @@ class XenHost:
                 time.sleep(0.5)
         left = max(10.0, deadline - time.monotonic())
         self.ssh(READY.format(share="xenlab-share.service" if share else ""), timeout=left)
+        self.ssh(f"date -s @{time.time()}")  # a host that was saved stood still
 
     def boot_id(self) -> str:
         """Linux's id of dom0's current boot."""
         return self.ssh("cat /proc/sys/kernel/random/boot_id").stdout.strip()
 
-    def _qemu(self) -> list[str]:
-        accel = os.environ.get("XENLAB_ACCEL", "tcg")
-        emulated = accel.startswith("tcg")
+    @property
+    def emulated(self) -> bool:
+        """Whether QEMU translates what its CPUs run."""
+        return ACCEL.startswith("tcg")
+
+    @property
+    def platform(self) -> tuple[str, ...]:
+        """What QEMU is told of accelerator and CPU."""
+        accel = "tcg,thread=multi,tb-size=512" if ACCEL == "tcg" else ACCEL
+        cpu = os.environ.get("XENLAB_CPU", EMULATED_CPU if self.emulated else "host")
+        return ("-accel", accel, "-cpu", cpu)
+
+    def _qemu(self, memory: Path | None) -> list[str]:
         # Hosts boot one image: without an id each, libvirt would take a move for one to itself, and systemd would
         # give all bridges one MAC address.
         uuid = f"00000000-0000-4000-8000-{self.number:012x}"
@@ -159,7 +185,7 @@ class XenHost:
             "mitigations=off loglevel=5 systemd.show_status=0"
         )
         xen = (
-            f"com1=115200 console=com1 bootscrub=0 dom0_mem={self.dom0_memory},max:{self.dom0_memory} dom0_max_vcpus={self.cpus} "
+            f"com1=115200 console=com1 bootscrub=0 dom0_mem={DOM0_MEMORY},max:{DOM0_MEMORY} dom0_max_vcpus={self.cpus} "
             "spec-ctrl=no,eager-fpu"
         )
         initrd = f"{_comma(self.image.vmlinux)} {dom0},{_comma(self.image.dom0_initrd)}"
@@ -167,10 +193,11 @@ class XenHost:
         forwards = ",".join(f"hostfwd=tcp:127.0.0.1:{self.port(name)}-:{port}" for name, port in FORWARDED.items())
         return [
             *("qemu-system-x86_64", "-name", self.name, "-uuid", uuid, "-nodefaults", "-no-reboot"),
-            *("-accel", "tcg,thread=multi,tb-size=512" if accel == "tcg" else accel),
-            *("-cpu", os.environ.get("XENLAB_CPU", EMULATED_CPU if emulated else "host")),
+            *self.platform,
             *("-smp", str(self.cpus), "-m", self.memory),
             *("-display", "none", "-daemonize", "-pidfile", str(self.folder / "pid")),
+            *("-qmp", f"unix:{_comma(self.monitor.socket)},server=on,wait=off"),
+            *(("-incoming", f"exec:cat {shlex.quote(str(memory))}") if memory else ()),
             *("-chardev", f"file,id=console,append=on,path={_comma(self.folder / 'console')}"),
             *("-serial", "chardev:console"),
             *("-kernel", str(self.image.xen), "-append", xen, "-initrd", initrd),
@@ -180,18 +207,13 @@ class XenHost:
             # A raw disk that all hosts share.
             *("-drive", f"if=none,id=shared,file={_comma(self.shared_disk)},format=raw,file.locking=off"),
             *("-device", "virtio-blk-pci,drive=shared,share-rw=on"),
-            *self._extra_disk(),
+            *("-drive", f"if=none,id=extra,file={_comma(self.own_extra_disk)},cache=unsafe"),
+            *("-device", "virtio-blk-pci,drive=extra"),
             *("-netdev", f"user,id=n0,{forwards}"),
             *("-device", f"virtio-net-pci,netdev=n0,mac=52:54:00:77:00:{mac},romfile="),
             *("-netdev", f"socket,id=n1,connect=127.0.0.1:{self.wire_port}"),
             *("-device", f"virtio-net-pci,netdev=n1,mac=52:54:00:77:01:{mac},romfile="),
         ]
-
-    def _extra_disk(self) -> list[str]:
-        if not self.extra_disk:
-            return []
-        drive = f"if=none,id=extra,file={_comma(self.own_extra_disk)},cache=unsafe"
-        return ["-drive", drive, "-device", "virtio-blk-pci,drive=extra"]
 
     # --- commands and files
 
@@ -350,6 +372,13 @@ class XenHost:
     def agent_log(self, lines: int = 100) -> str:
         """The last lines of the agent's journal, of earlier boots too."""
         return self.ssh(f"journalctl -u {AGENT} -n {lines} --no-pager -o short-iso").stdout
+
+
+def _overlay(disk: Path, base: str, *size: str) -> None:
+    """Make a host's own disk, which begins as the file `base`, or empty."""
+    if not disk.exists():
+        begin = ("-F", "raw", "-b", base) if base else ()
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *begin, str(disk), *size], check=True)
 
 
 def _comma(path: Path) -> str:

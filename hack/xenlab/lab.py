@@ -21,6 +21,7 @@ from pathlib import Path
 from hack import needs
 from hack.guard import Guard
 from hack.progress import step
+from hack.xenlab.booted import Booted
 from hack.xenlab.build import Image, build
 from hack.xenlab.host import HostError, XenHost
 
@@ -34,7 +35,6 @@ class LabState:
 
     nodes: int
     memory: str  # of one host, as QEMU's -m
-    dom0_memory: str  # of this, dom0's
     extra_disk: str  # the begin of one more disk of every host, or ''
     cpus: int
     image: str
@@ -48,7 +48,7 @@ class Lab:
 
     def __init__(
         self, state: Path | str, nodes: int = 2, memory: str | None = None, cpus: int | None = None, *,
-        dom0_memory: str = "1024M", extra_disk: Path | None = None,
+        extra_disk: Path | None = None,
     ) -> None:
         """The lab of this state folder; one that is there keeps the number and size of its hosts.
 
@@ -57,13 +57,13 @@ class Lab:
         self.folder = Path(state).absolute()
         self._guard = Guard("hack.xenlab", self.folder)
         self._file = self.folder / "lab.json"
+        self._to_keep: Booted | None = None
         if self._file.exists():
             self.state = LabState(**json.loads(self._file.read_text()))
         else:
             self.state = LabState(
                 nodes=nodes,
-                memory=memory or os.environ.get("XENLAB_MEM", "3G"),
-                dom0_memory=dom0_memory,
+                memory=memory or os.environ.get("XENLAB_MEM", "3584M"),
                 extra_disk=str(extra_disk or ""),
                 cpus=cpus or int(os.environ.get("XENLAB_CPUS", "1")),
                 image="",
@@ -102,23 +102,24 @@ class Lab:
             number=n,
             hosts=state.nodes,
             folder=self.folder / f"xen{n}",
-            control=Path(state.run) / f"ssh{n}",
+            run=Path(state.run),
             image=Image(Path(state.image)),
             shared_disk=self.folder / "shared.img",
             wire_port=state.wire_port,
             memory=state.memory,
-            dom0_memory=state.dom0_memory,
             extra_disk=state.extra_disk,
             cpus=state.cpus,
         )
 
     def start(self, *, survive: bool = True) -> None:
-        """Power on every host that is off. Building the image comes first, where it is missing.
+        """Power on every host that is off. Building the image comes first, where it is missing. The hosts of a new lab go on from
+        what an earlier one of the same shape had booted, if that is kept.
 
         Without `survive` the lab is stopped when this process ends, however it ends.
         """
         needs.ensure(needs.LAB)
-        if not self._file.exists():
+        new = not self._file.exists()
+        if new:
             self.state.image = str(build().path)
             self.state.run = tempfile.mkdtemp(prefix="xenlab-", dir="/tmp")
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -127,15 +128,30 @@ class Lab:
         if not _runs(self.state.wire_pid, "wire.py"):
             self._start_wire()
         self._file.write_text(json.dumps(asdict(self.state), indent=1))
-        for host in self.hosts:
-            host.start()
         if not survive:
             self._guard.start()
+        if new and self.hosts[0].emulated:
+            self._resume()
+        for host in self.hosts:
+            host.start()
+
+    def _resume(self) -> None:
+        booted = Booted(self.hosts)
+        if booted.kept:
+            try:
+                booted.resume()
+                return
+            except HostError as error:
+                print(f"hack: {error}", file=sys.stderr, flush=True)
+        self._to_keep = booted
 
     def wait(self, timeout: float = 600) -> None:
         """Wait until every host is ready, the share included."""
         with step(f"wait for {self.state.nodes} hosts"), ThreadPoolExecutor(self.state.nodes) as pool:
             list(pool.map(lambda host: host.wait(timeout), self.hosts))
+        if self._to_keep is not None:
+            self._to_keep.keep()
+            self._to_keep = None
 
     def last_words(self) -> list[tuple[str, str]]:
         """For a person who looks for the cause of a failure: (title, text) of the last lines of every host's and guest's console,

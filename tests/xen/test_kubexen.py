@@ -181,9 +181,9 @@ def test_a_host_tells_how_it_is_set_up(stack: Stack) -> None:
         status = stack.get("xhost", host.name)["status"]
         told = {check["name"]: (check["result"], check["message"]) for check in status["checks"]}
         assert {result for result, _ in told.values()} == {"OK"}, told
-        assert told["Dom0Memory"][1] == "dom0 has 1024M"
+        assert told["Dom0Memory"][1] == "dom0 has 1536M"
         assert told["StateFlags"][1] == "domains are read by Xen's own library"
-        assert "dom0_mem=1024M,max:1024M" in status["xen"]["commandLine"]
+        assert "dom0_mem=1536M,max:1536M" in status["xen"]["commandLine"]
 
 
 @pytest.mark.usefixtures("clean")

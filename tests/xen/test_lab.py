@@ -5,6 +5,7 @@ What else guests do is in test_contract.py, and what hosts do in test_kubexen.py
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,6 +67,20 @@ def test_hosts_reach_each_other_on_the_wire(lab: Lab) -> None:
     one, two = lab.hosts
     one.ssh(f"ping -c 3 -W 5 {two.name}")
     two.ssh(f"ping -c 3 -W 5 {one.address}")
+
+
+def test_a_lab_of_the_same_shape_goes_on_from_what_booted(lab: Lab, tmp_path: Path) -> None:
+    begin = time.monotonic()
+    with Lab(tmp_path, nodes=len(lab.hosts)) as other:
+        for host in other.hosts:
+            up = float(host.ssh("cut -d' ' -f1 /proc/uptime").stdout)
+            assert up > time.monotonic() - begin  # it has not booted since then
+            assert abs(float(host.ssh("date +%s.%N").stdout) - time.time()) < 60
+            assert "Domain-0" in host.ssh("virsh -c xen:///system list").stdout
+        one, two = other.hosts
+        one.write("/srv/shared/greeting", "from the other")
+        assert two.ssh("cat /srv/shared/greeting").stdout == "from the other"
+        assert lab.hosts[0].ssh("cat /srv/shared/greeting", check=False).stdout != "from the other"
 
 
 def test_share_and_own_folders(lab: Lab) -> None:

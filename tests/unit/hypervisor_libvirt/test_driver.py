@@ -13,14 +13,15 @@ import pytest
 from kubexen.hypervisor.drivers.libvirt.config import to_xml
 from kubexen.hypervisor.drivers.libvirt.connection import Connection
 from kubexen.hypervisor.drivers.libvirt.driver import LibvirtDriver
-from kubexen.hypervisor.drivers.libvirt.flags import LibvirtProbe
+from kubexen.hypervisor.drivers.libvirt.flags import LibvirtProbe, Sample
 from kubexen.hypervisor.drivers.libvirt.identity import STRANGER_SECONDS, Identities, Identity
 from kubexen.hypervisor.drivers.libvirt.platform import needed_kib
 from kubexen.hypervisor.errors import AlreadyExists, InvalidConfig, NoMemory, NotFound, Unreachable
-from kubexen.hypervisor.port import NOT_IN_XEN, DomainState, DomainType, Owner
+from kubexen.hypervisor.port import NOT_IN_XEN, DomainState, DomainType, Flags, Owner
 from tests.unit.hypervisor_libvirt.builders import fresh
 
 URI = "test:///default"
+OWN = "its own"
 SECONDS = 10.0
 
 
@@ -65,6 +66,22 @@ def test_a_domain_that_libvirt_does_not_answer_for_is_not_taken_for_gone(
         with pytest.raises(Unreachable):
             driver.domains()
     assert config.uuid in states(driver)
+
+
+@pytest.mark.parametrize(("name", "removed"), [("", True), (OWN, True), ("another", False)])
+def test_what_is_left_of_a_build_is_removed_before_the_next(
+    driver: LibvirtDriver, monkeypatch: pytest.MonkeyPatch, name: str, removed: bool
+) -> None:
+    """A destroy that was cut short leaves a domain without its name."""
+    config, domid = fresh(), 4711
+    samples = {domid: Sample(config.uuid, domid, Flags(paused=True), 0, 0, 0, 1, ran=False)}
+    others = driver._platform.probe.samples
+    monkeypatch.setattr(driver._platform.probe, "samples", lambda: [*others(), *samples.values()])
+    monkeypatch.setattr(driver._platform, "name", lambda _: config.name if name == OWN else name)
+    monkeypatch.setattr(driver._platform, "destroy", samples.pop)
+    with contextlib.nullcontext() if removed else pytest.raises(AlreadyExists):
+        driver.create(config)
+    assert (domid in samples) != removed
 
 
 def test_what_libvirt_is_at_work_on_is_there_though_xen_does_not_show_it(

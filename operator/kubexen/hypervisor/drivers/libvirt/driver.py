@@ -46,7 +46,7 @@ class LibvirtDriver:
         self._connection = connection
         self._platform = platform
         self._listeners = listeners
-        self._identities = Identities(connection, platform.stranger_name)
+        self._identities = Identities(connection, lambda domid: platform.name(domid) or f"domain-{domid}")
 
     @classmethod
     def open(cls, uri: str, xen_root: Path = Path("/"), root: Path = Path("/")) -> LibvirtDriver:
@@ -272,13 +272,13 @@ class LibvirtDriver:
         return True
 
     def _clear_torn(self, config: DomainConfig) -> None:
-        """Destroy what is left of a build of this domain that libvirt's daemon died in: libvirt does not know it, it is
-        paused, and it never ran."""
+        """Destroy what is left of a build of this domain that libvirt's daemon died in, or failed and could not take back: libvirt
+        does not know it, it is paused, and it never ran. A destroy that was cut short has left it without a name."""
         for sample in self._samples():
             if sample.uuid == config.uuid and sample.flags.paused and not sample.ran and not sample.flags.dying:
                 with self._connection.calls(f"look for {config.name}") as conn:
                     known = _found(conn.lookupByUUIDString, config.uuid) is not None
-                if not known and self._platform.stranger_name(sample.domid) == config.name:
+                if not known and self._platform.name(sample.domid) in ("", config.name):
                     logger.warning("domain %d is a build of %s that was cut off: destroyed", sample.domid, config.name)
                     self._platform.destroy(sample.domid)
 

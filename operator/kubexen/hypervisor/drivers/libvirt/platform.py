@@ -47,8 +47,8 @@ class Platform(Protocol):
 
     def host(self) -> HostInfo: ...
 
-    def stranger_name(self, domid: int) -> str:
-        """The name of a domain that libvirt does not know."""
+    def name(self, domid: int) -> str:
+        """The name of a domain that libvirt does not know; '': it has none."""
 
     def check(self, config: DomainConfig) -> None:
         """What can be told before a start. Errors: InvalidConfig, NoMemory."""
@@ -102,8 +102,8 @@ class XenPlatform:
     def host(self) -> HostInfo:
         return self._look()
 
-    def stranger_name(self, domid: int) -> str:
-        return self._xen.read(f"/local/domain/{domid}/name") or f"domain-{domid}"
+    def name(self, domid: int) -> str:
+        return self._xen.read(f"/local/domain/{domid}/name") or ""
 
     def check(self, config: DomainConfig) -> None:
         """libxl's own answer to these comes late, says little, or never comes: without its file a disk's backend just
@@ -169,8 +169,8 @@ class LibvirtPlatform:
     def host(self) -> HostInfo:
         return host_by_libvirt(self._connection)
 
-    def stranger_name(self, domid: int) -> str:
-        return f"domain-{domid}"
+    def name(self, domid: int) -> str:
+        return ""
 
     def check(self, config: DomainConfig) -> None:
         need, total = needed_kib(config), self.host().total_memory_kib
