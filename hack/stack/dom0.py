@@ -19,13 +19,14 @@ from hack.tools.build import binary
 from hack.xenlab.host import MACHINE, XenHost
 
 UNITS = Path(__file__).with_name("units")
+CRUN = Path(__file__).with_name("crun")
 FOLDER = "/opt/kubernetes"  # where dom0 sees the disk
 DEBIAN_GUEST = f"{FOLDER}/debian"
 """A folder with the disk of a Debian guest, disk.img."""
 CTR = f"{FOLDER}/bin/ctr -n k8s.io"
 SETTINGS = PurePosixPath("/etc/kubernetes")
 CNI = "/etc/cni/net.d"
-RUNTIME = "crun"
+RUNTIME = "/usr/local/sbin/crun"
 """To start a container, runc takes four seconds of an emulated CPU and crun one; and it starts two for each pod."""
 LEASE_SECONDS = 40
 SPARE = 2 << 30  # bytes for containers and more images; the file is sparse
@@ -77,6 +78,7 @@ def install(host: XenHost, cluster: Cluster) -> None:
     """Make the host a node of the cluster. The Node is Ready a while after that."""
     for name, text in _settings(host, cluster).items():
         host.write(name, text, mode="600")
+    host.write(RUNTIME, CRUN.read_text(), mode="755")
     units = sorted(UNITS.iterdir())
     for unit in units:
         host.write(f"/etc/systemd/system/{unit.name}", unit.read_text())

@@ -33,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
     making.add_argument("--debian-guest", action="store_true", help="and the disk of a Debian guest with cloud-init")
     up = verb("up", "power on every host of the lab that is off")
     up.add_argument("--nodes", type=int, default=2, help="hosts of a new lab (default: %(default)s)")
-    up.add_argument("--memory", help="of each host of a new lab, dom0's 1024M included (default: 3G)")
+    up.add_argument("--memory", help="of each host of a new lab, its dom0's 1536M included (default: 3584M)")
     up.add_argument("--cpus", type=int, help="of each host of a new lab (default: 1)")
     verb("wait", "wait until every host is ready")
     down = verb("down", "power off every host and remove its disks")

@@ -7,6 +7,7 @@ host stays as it is: an idle host costs no write.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def _starts_at_boot(etc: Path, service: str) -> bool:
     if here.is_symlink() and here.readlink() == Path("/dev/null"):
         return False  # masked
     # by name: such a link points to a path of the host, which may be nothing here
-    if any(link.name == unit for link in (etc / "systemd/system").glob("*.wants/*")):
+    if any(os.path.lexists(folder / unit) for folder in (etc / "systemd/system").glob("*.wants")):
         return True
     folders = (etc / "systemd/system", etc.parent / "lib/systemd/system", etc.parent / "usr/lib/systemd/system")
     native = any((folder / unit).exists() for folder in folders)

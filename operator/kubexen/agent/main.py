@@ -71,6 +71,7 @@ def main() -> None:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logger.info("the agent of %s has started", arguments.node)
     asyncio.run(_main(arguments))
 
 

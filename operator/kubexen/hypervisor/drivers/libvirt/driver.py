@@ -36,6 +36,7 @@ from kubexen.hypervisor.port import (
 
 logger = logging.getLogger(__name__)
 
+DOM0 = 0  # the domid of what libvirt lists and no look at Xen's guests does
 MOST_PAUSES = 16  # how many `xl pause` beside libvirt are undone
 
 
@@ -211,7 +212,7 @@ class LibvirtDriver:
         with self._connection.calls("look for domains that are not in Xen") as conn:
             for domain in conn.listAllDomains():
                 uuid = domain.UUIDString()
-                if uuid in samples:
+                if uuid in samples or domain.ID() == DOM0:
                     continue
                 with contextlib.suppress(NotFound), self._connection.calls(f"look for {uuid}"):
                     arrived = arrived or bool(domain.isActive())
