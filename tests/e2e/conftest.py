@@ -34,7 +34,7 @@ def archive() -> Path:
     return image.archive()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
@@ -51,7 +51,7 @@ def allowed(request: pytest.FixtureRequest) -> None:
         pytest.skip(f"this machine allows no node of its own: {reason}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node(allowed: None, cluster: Cluster, archive: Path, figure: Figure) -> Kubelet:
     """A real node; it ends with the cluster."""
     begin = time.monotonic()

@@ -34,7 +34,10 @@ def _path(location: tuple[int | str, ...]) -> str:
 class Model(BaseModel):
     """A document, or a part of one. Unknown fields are ignored, so that an older agent survives a newer CRD."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore",
+        defer_build=True,  # a part is built with its whole, and a kind that is not read here never: a tenth of an agent's start
+    )
 
     @classmethod
     def parse(cls, document: Any) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import libvirt
@@ -22,6 +23,19 @@ from tests.unit.hypervisor_libvirt.builders import fresh
 
 URI = "test:///default"
 OWN = "its own"
+
+
+class Dom0:
+    """As libvirt lists it on a Xen host."""
+
+    def UUIDString(self) -> str:
+        return "00000000-0000-0000-0000-000000000000"
+
+    def ID(self) -> int:
+        return 0
+
+    def isActive(self) -> bool:
+        return True
 SECONDS = 10.0
 
 
@@ -66,6 +80,21 @@ def test_a_domain_that_libvirt_does_not_answer_for_is_not_taken_for_gone(
         with pytest.raises(Unreachable):
             driver.domains()
     assert config.uuid in states(driver)
+
+
+def test_dom0_is_not_taken_for_a_domain_that_has_just_come(driver: LibvirtDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is worth another look at Xen."""
+    before, seen, looks = states(driver), driver._platform.probe.samples(), []
+
+    @contextlib.contextmanager
+    def calls(what: str) -> Iterator[Any]:
+        yield SimpleNamespace(listAllDomains=lambda: [Dom0()])
+
+    with monkeypatch.context() as shown:
+        shown.setattr(driver._platform.probe, "samples", lambda: looks.append(1) or seen)
+        shown.setattr(driver._connection, "calls", calls)
+        assert states(driver) == before
+    assert len(looks) == 1
 
 
 @pytest.mark.parametrize(("name", "removed"), [("", True), (OWN, True), ("another", False)])
