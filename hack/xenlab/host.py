@@ -190,7 +190,7 @@ class XenHost:
             f"com1=115200 console=com1 bootscrub=0 dom0_mem={DOM0_MEMORY},max:{DOM0_MEMORY} dom0_max_vcpus={self.cpus} "
             "spec-ctrl=no,eager-fpu"
         )
-        initrd = f"{_comma(self.image.vmlinux)} {dom0},{_comma(self.image.dom0_initrd)}"
+        initrd = f"{_comma(self.image.vmlinux)} {_comma(dom0)},{_comma(self.image.dom0_initrd)}"
         mac = f"{self.number:02x}"
         forwards = ",".join(f"hostfwd=tcp:127.0.0.1:{self.port(name)}-:{port}" for name, port in FORWARDED.items())
         return [
@@ -383,9 +383,9 @@ def _overlay(disk: Path, base: str, *size: str) -> None:
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *begin, str(disk), *size], check=True)
 
 
-def _comma(path: Path) -> str:
-    """A path inside a QEMU option, where a comma separates."""
-    return str(path).replace(",", ",,")
+def _comma(text: Path | str) -> str:
+    """A path, or a text, inside a QEMU option, where a comma separates."""
+    return str(text).replace(",", ",,")
 
 
 def _free_port() -> int:
