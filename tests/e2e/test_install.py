@@ -41,10 +41,10 @@ DESTROY = """
 import subprocess
 from pathlib import Path
 from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
-subprocess.run([*HostFiles(Path("/host")).command("xl"), "destroy", "torn"], check=True)
+subprocess.run([*HostFiles(Path("/host"), Path("/proc/1/root")).command("xl"), "destroy", "torn"], check=True)
 """
 TORN = """
-printf 'name = "torn"\nkernel = "/srv/images/vmlinux"\nmemory = 64\nvif = ["bridge=xenbr0"]\n' >/root/torn.cfg
+printf 'name = "torn"\nkernel = "/srv/images/vmlinux"\nmemory = 96\nvif = ["bridge=xenbr0"]\n' >/root/torn.cfg
 xl create -p /root/torn.cfg
 """
 STATUS = "print(open('/proc/1/status').read())"

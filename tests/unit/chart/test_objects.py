@@ -24,7 +24,7 @@ from kubexen.plan.capacity import VCPUS_PER_CPU
 from tests.unit.chart.conftest import Find
 
 KEEP = {"helm.sh/resource-policy": "keep"}
-MOUNTED = {"/run/libvirt", "/var/log/libvirt/libxl", "/dev/xen", "/run/xenstored", "/var/lib/xen", "/usr", "/srv"}
+MOUNTED = {"/run/libvirt", "/var/log/libvirt/libxl", "/dev/xen", "/run/xenstored", "/usr", "/srv"}
 
 
 def test_the_kinds_are_the_generated_ones_and_stay_at_an_uninstall(documents: list[Document]) -> None:

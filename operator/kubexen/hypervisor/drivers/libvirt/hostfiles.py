@@ -1,7 +1,7 @@
 """What belongs to the Xen of this host: its Python bindings and its tools, below a root that is '/' in dom0 itself.
 
 The agent's image has no Xen in it, since what is bound to a Xen version must be the host's. In a container the host's /usr
-is mounted below the root, read-only; nothing else of the host is needed here. lowlevel.py calls this.
+is mounted below the root, read-only, and tools run in the host's own file system. lowlevel.py calls this.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ _MISSING = re.compile(r"(?P<name>[\w.+-]+): cannot open shared object file")
 
 
 class HostFiles:
-    def __init__(self, root: Path = Path("/")) -> None:
-        self.root = root
+    def __init__(self, root: Path = Path("/"), host: Path = Path("/")) -> None:
+        """`root`: below it is the host's /usr; `host`: all of its file system."""
+        self.root, self._host = root, host
 
     def command(self, name: str) -> list[str]:
         """The begin of a command line that runs one of the toolstack's programs.
 
-        In a container it is run by the host's own loader with the host's own libraries, so that no version of the image's
+        From a container it runs in the host's root: it takes the host's locks, reads its settings and runs its scripts. There
+        leads the host's own chroot, run by the host's own loader with the host's own libraries, so that no version of the image's
         has to fit. Raises FileNotFoundError.
         """
         if self.root == Path("/"):
             return [name]
-        for folder in (f"usr/lib/xen-{xen_version()}/bin", "usr/sbin", "usr/bin", "usr/local/sbin"):
-            program = self.root / folder / name
-            if _is_binary(program):
-                found = ":".join(str(path) for pattern in LIBRARIES for path in sorted(self.root.glob(pattern)))
-                return [str(self._loader()), "--library-path", found, str(program)]
-        raise FileNotFoundError(f"the host has no program {name}")
+        chroot = next((path for path in (self.root / "usr/sbin/chroot", self.root / "usr/bin/chroot") if path.is_file()), None)
+        if chroot is None:
+            raise FileNotFoundError("the host has no program chroot")
+        found = ":".join(str(path) for pattern in LIBRARIES for path in sorted(self.root.glob(pattern)))
+        return [str(self._loader()), "--library-path", found, str(chroot), str(self._host), name]
 
     def bindings(self, name: str) -> Any:
         """xen.lowlevel.NAME of the Xen that runs: distributions keep it beside that Xen, off Python's path.
@@ -83,11 +84,3 @@ def xen_version() -> str:
         return ".".join((VERSION / part).read_text().strip() for part in ("major", "minor"))
     except OSError as error:
         raise ImportError(f"no Xen runs here: {error}") from error
-
-
-def _is_binary(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"\x7fELF"
-    except OSError:
-        return False
