@@ -38,10 +38,10 @@ echo $(($(date +%s%N) - begin))
 virsh -q -c xen:///system destroy bare
 """
 DESTROY = """
-import subprocess
 from pathlib import Path
 from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
-subprocess.run([*HostFiles(Path("/host"), Path("/proc/1/root")).command("xl"), "destroy", "torn"], check=True)
+from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands
+Commands(HostFiles(Path("/host"), Path("/proc/1/root"))).run("xl", "destroy", "torn")
 """
 TORN = """
 printf 'name = "torn"\nkernel = "/srv/images/vmlinux"\nmemory = 96\nvif = ["bridge=xenbr0"]\n' >/root/torn.cfg
@@ -179,6 +179,7 @@ def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: s
         assert controller < 100 * 1024
 
 
+@pytest.mark.long
 def test_an_agent_destroys_by_its_hosts_xl(stack: Stack, lab: Lab, web: str) -> None:
     """In its container, what is left of a build that was cut off."""
     host, _ = where(stack, lab, WEB)
