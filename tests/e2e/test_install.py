@@ -298,7 +298,7 @@ def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, appl
         stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
     for host in lab.hosts:
         assert "default." not in host.ssh("xl list").stdout
-        assert not [file for file in host.ssh("ls -A /srv/shared").stdout.split() if file.startswith(".kubexen")]
+        assert host.ssh("find /srv/shared -path '*/.kubexen*' -type f").stdout == ""
         left = "losetup -l -n -O NAME,BACK-FILE; find /run/kubexen/disks /run/kubexen/seeds -mindepth 1"
         assert host.ssh(left, check=False).stdout == ""
     assert applied.ssh(f"head -c 12 {CLAIM}/disk.img").stdout == "to-the-claim"
