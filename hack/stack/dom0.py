@@ -28,8 +28,8 @@ SETTINGS = PurePosixPath("/etc/kubernetes")
 CNI = "/etc/cni/net.d"
 RUNTIME = "/usr/local/sbin/crun"
 """To start a container, runc takes four seconds of an emulated CPU and crun one; and it starts two for each pod."""
-SCRIPTS_WEIGHT = 1000
-"""Of libvirtd, for what it starts: libxl gives a disk's script 40 s, and three at once took longer beside containerd."""
+WEIGHTS = {"system.slice": 300, "libvirtd.service": 1000}
+"""Of an emulated CPU; the kubelet's slice has 30, pods have 39. libxl gives the script of a disk 40 s: three at once took longer."""
 LEASE_SECONDS = 40
 SPARE = 2 << 30  # bytes for containers and more images; the file is sparse
 
@@ -87,7 +87,8 @@ def install(host: XenHost, cluster: Cluster) -> None:
     mount = f"mkdir -p {FOLDER} && echo /dev/vdc {FOLDER} ext4 noatime 0 0 >>/etc/fstab && mount {FOLDER}"
     host.ssh(f"mountpoint -q {FOLDER} || {{ {mount}; }}")
     started = " ".join(unit.name for unit in units if "[Install]" in unit.read_text())
-    host.ssh(f"systemctl set-property libvirtd.service CPUWeight={SCRIPTS_WEIGHT}")
+    for unit, weight in WEIGHTS.items():
+        host.ssh(f"systemctl set-property {unit} CPUWeight={weight}")
     host.ssh(f"systemctl daemon-reload && systemctl enable -q --now {started}", timeout=300)
     cluster.add_way(host.name, f"at 127.0.0.1:{host.port('kubelet')}")
 

@@ -239,9 +239,12 @@ def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: L
     assert [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known] == before
 
 
+@pytest.mark.long
 def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, web: str, keeper: str) -> None:
     known = [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))]
     before = [boot(host, guest) for guest, host, _ in known]
+    stack.install(logLevel="debug")
+    rolled_out(stack)
     stack.helm("rollback", RELEASE)
     rolled_out(stack)
     assert "--log-level=debug" not in json.dumps(pods(stack, AGENTS))

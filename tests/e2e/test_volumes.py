@@ -254,6 +254,7 @@ def test_an_anchors_container_is_killed(stack: Stack, source: XenHost, unharmed:
     assert stack.get("xd", NAME)["status"]["anchorUID"] == before["metadata"]["uid"]
 
 
+@pytest.mark.long
 def test_the_anchor_is_deleted_by_force(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     stack.kubectl("delete", f"pod/{before['metadata']['name']}", "--grace-period=0", "--force", "--wait=false")
@@ -262,6 +263,7 @@ def test_the_anchor_is_deleted_by_force(stack: Stack, source: XenHost, unharmed:
     anew(stack, before)
 
 
+@pytest.mark.long
 def test_the_anchor_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     """Which is to ask the domain to leave its node. There is no other that has the device."""
     before = anchor(stack)
@@ -273,6 +275,7 @@ def test_the_anchor_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed
     anew(stack, before)
 
 
+@pytest.mark.long
 def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target: XenHost, unharmed: Unharmed) -> None:
     stack.kubectl("cordon", target.name)
     with pytest.raises(KubectlError, match="timeout"):
