@@ -29,7 +29,7 @@ CNI = "/etc/cni/net.d"
 RUNTIME = "/usr/local/sbin/crun"
 """To start a container, runc takes four seconds of an emulated CPU and crun one; and it starts two for each pod."""
 WEIGHTS = {"system.slice": 300, "libvirtd.service": 1000}
-"""Of an emulated CPU; the kubelet's slice has 30, pods have 39. libxl gives the script of a disk 40 s: three at once took longer."""
+"""Of an emulated CPU; the kubelet's slice has 30, pods have 39. libxl gives a disk's script 40 s: three at once took longer."""
 LEASE_SECONDS = 40
 SPARE = 2 << 30  # bytes for containers and more images; the file is sparse
 
