@@ -19,7 +19,7 @@ from pathlib import Path
 
 PACKAGES = Path("/opt/kubexen")
 BINDINGS = ("libvirt.py", f"libvirtmod.cpython-3{sys.version_info.minor}-x86_64-linux-gnu.so")
-# `sleep` under a name that tells in a list of processes what it is; and what the agent runs the host's systemd-run by.
+# `sleep` under a name that tells in a list of processes what it is; and what the agent runs the host's programs by.
 PROGRAMS = {"/usr/bin/sleep": "usr/bin/kubexen-anchor", "/usr/sbin/chroot": "usr/bin/chroot"}
 SCRIPTS = {"kubexen-controller": "kubexen.controller.main", "kubexen-agent": "kubexen.agent.main"}
 # Of Python's own library: tests, tools for people, and what installs packages.

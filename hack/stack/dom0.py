@@ -87,8 +87,7 @@ def install(host: XenHost, cluster: Cluster) -> None:
     mount = f"mkdir -p {FOLDER} && echo /dev/vdc {FOLDER} ext4 noatime 0 0 >>/etc/fstab && mount {FOLDER}"
     host.ssh(f"mountpoint -q {FOLDER} || {{ {mount}; }}")
     started = " ".join(unit.name for unit in units if "[Install]" in unit.read_text())
-    for unit, weight in WEIGHTS.items():
-        host.ssh(f"systemctl set-property {unit} CPUWeight={weight}")
+    host.ssh(" && ".join(f"systemctl set-property {unit} CPUWeight={weight}" for unit, weight in WEIGHTS.items()))
     host.ssh(f"systemctl daemon-reload && systemctl enable -q --now {started}", timeout=300)
     cluster.add_way(host.name, f"at 127.0.0.1:{host.port('kubelet')}")
 

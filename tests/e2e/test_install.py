@@ -39,9 +39,8 @@ virsh -q -c xen:///system destroy bare
 """
 DESTROY = """
 from pathlib import Path
-from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands
-Commands(HostFiles(Path("/host"), Path("/proc/1/root"))).run("xl", "destroy", "torn")
+Commands(Path("/proc/1/root")).run("xl", "destroy", "torn")
 """
 TORN = """
 printf 'name = "torn"\nkernel = "/srv/images/vmlinux"\nmemory = 96\nvif = ["bridge=xenbr0"]\n' >/root/torn.cfg

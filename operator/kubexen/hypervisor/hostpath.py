@@ -1,6 +1,6 @@
-"""Paths of the host, as this process sees them: below a root that is '/' in dom0 itself, and /proc/1/root in a container.
+"""The host, as this process sees it: below a root that is '/' in dom0 itself, and /proc/1/root in a container.
 
-Used by the agent's storage and by the drivers. It only looks.
+Used by the agent's storage and by the drivers. It only looks, and runs nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ import stat
 from pathlib import Path, PurePosixPath
 
 MOST_LINKS = 40
+
+
+def in_host(root: Path, *command: str) -> list[str]:
+    """The command line that runs a program of the host in the host's own root: with its libraries, locks, settings and scripts."""
+    return list(command) if root == Path("/") else ["chroot", str(root), *command]
 
 
 def local(root: Path, host_path: str) -> Path:

@@ -23,6 +23,7 @@ from tests.unit.hypervisor_libvirt.builders import fresh
 
 URI = "test:///default"
 OWN = "its own"
+SECONDS = 10.0
 
 
 class Dom0:
@@ -36,7 +37,6 @@ class Dom0:
 
     def isActive(self) -> bool:
         return True
-SECONDS = 10.0
 
 
 @pytest.fixture

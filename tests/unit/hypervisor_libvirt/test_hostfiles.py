@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,41 +11,38 @@ from kubexen.hypervisor.drivers.libvirt import hostfiles
 from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands
 from kubexen.hypervisor.errors import Unreachable
+from kubexen.hypervisor.hostpath import in_host
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host with Xen 4.17 and, for its chroot, this machine's `echo` with its loader and library: it tells what it was given."""
+    """A host with Xen 4.17."""
     version = tmp_path / "version"
     version.mkdir()
     (version / "major").write_text("4\n")
     (version / "minor").write_text("17\n")
     monkeypatch.setattr(hostfiles, "VERSION", version)
-    folder = tmp_path / "host/usr/sbin"
-    folder.mkdir(parents=True)
-    shutil.copy("/bin/echo", folder / "chroot")
-    linked = subprocess.run(["ldd", "/bin/echo"], capture_output=True, text=True, check=True).stdout.split()
-    for library in (Path(word) for word in linked if word.startswith("/")):
-        target = tmp_path / "host/usr/lib" / library.resolve().parent.name
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(library.resolve(), target / library.name)
     return tmp_path / "host"
 
 
 def test_in_dom0_itself_a_program_is_called_by_its_name() -> None:
-    assert HostFiles().command("xl") == ["xl"]
+    assert in_host(Path("/"), "xl", "list") == ["xl", "list"]
+    assert Commands().run("echo", "list") == "list\n"
 
 
-def test_from_a_container_the_hosts_program_runs_in_the_hosts_root(root: Path) -> None:
-    files = HostFiles(root, Path("/proc/1/root"))
-    assert all(str(root) in word for word in files.command("xl")[:-2] if word != "--library-path")
-    assert Commands(files).run("xl", "destroy", "4") == "/proc/1/root xl destroy 4\n"
+def test_from_a_container_the_hosts_program_runs_in_the_hosts_root() -> None:
+    assert in_host(Path("/proc/1/root"), "xl", "destroy", "4") == ["chroot", "/proc/1/root", "xl", "destroy", "4"]
 
 
-def test_without_the_way_there_the_host_does_not_answer(root: Path) -> None:
-    (root / "usr/sbin/chroot").unlink()
-    with pytest.raises(Unreachable, match="no program chroot"):
-        Commands(HostFiles(root)).run("xl", "list")
+def test_without_the_way_there_the_host_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="xl list: chroot: "):
+        Commands(tmp_path / "none").run("xl", "list")
+
+
+@pytest.mark.parametrize("name", ["xl-of-nobody", "xenstore-of-nobody"])
+def test_a_program_that_is_not_there_is_a_host_that_does_not_answer(name: str) -> None:
+    with pytest.raises(Unreachable, match=f"{name}: .*[Nn]o such file"):
+        Commands().run(name)
 
 
 def test_bindings_for_another_python_are_no_bindings(root: Path) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from kubexen.hypervisor.hostpath import in_host
+
 logger = logging.getLogger(__name__)
 
 UNIT = "kubexen-hold"
@@ -62,7 +64,7 @@ class ServiceHolds:
     """One transient service a name and set of files."""
 
     def __init__(self, root: Path) -> None:
-        self._in_host = [] if root == Path("/") else ["chroot", str(root)]
+        self._root = root
         self._known: dict[str, str] = {}  # by name: the unit that this process has seen running
 
     def hold(self, name: str, paths: Sequence[str]) -> None:
@@ -94,7 +96,7 @@ class ServiceHolds:
 
     def _run(self, *command: str) -> str:
         try:
-            done = subprocess.run([*self._in_host, *command], capture_output=True, text=True, timeout=SECONDS)
+            done = subprocess.run(in_host(self._root, *command), capture_output=True, text=True, timeout=SECONDS)
         except subprocess.TimeoutExpired:
             raise OSError(110, f"{command[0]} does not answer") from None
         if done.returncode:

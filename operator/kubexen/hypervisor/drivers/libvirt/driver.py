@@ -61,7 +61,7 @@ class LibvirtDriver:
         try:
             platform: Platform
             is_xen = uri.startswith("xen")
-            platform = XenPlatform(connection, HostFiles(xen_root, root), root) if is_xen else LibvirtPlatform(connection)
+            platform = XenPlatform(connection, HostFiles(xen_root), root) if is_xen else LibvirtPlatform(connection)
         except Unreachable:  # tried again and again where there is no Xen
             connection.close()
             raise

@@ -1,7 +1,7 @@
-"""What belongs to the Xen of this host: its Python bindings and its tools, below a root that is '/' in dom0 itself.
+"""The Python bindings that belong to the Xen of this host, below a root that is '/' in dom0 itself.
 
 The agent's image has no Xen in it, since what is bound to a Xen version must be the host's. In a container the host's /usr
-is mounted below the root, read-only, and tools run in the host's own file system. lowlevel.py calls this.
+is mounted below the root, read-only; nothing else of the host is needed here. lowlevel.py calls this.
 """
 
 from __future__ import annotations
@@ -15,29 +15,12 @@ from typing import Any
 
 VERSION = Path("/sys/hypervisor/version")
 LIBRARIES = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib")
-LOADER = "ld-linux-*.so.*"
 _MISSING = re.compile(r"(?P<name>[\w.+-]+): cannot open shared object file")
 
 
 class HostFiles:
-    def __init__(self, root: Path = Path("/"), host: Path = Path("/")) -> None:
-        """`root`: below it is the host's /usr; `host`: all of its file system."""
-        self.root, self._host = root, host
-
-    def command(self, name: str) -> list[str]:
-        """The begin of a command line that runs one of the toolstack's programs.
-
-        From a container it runs in the host's root: it takes the host's locks, reads its settings and runs its scripts. There
-        leads the host's own chroot, run by the host's own loader with the host's own libraries, so that no version of the image's
-        has to fit. Raises FileNotFoundError.
-        """
-        if self.root == Path("/"):
-            return [name]
-        chroot = next((path for path in (self.root / "usr/sbin/chroot", self.root / "usr/bin/chroot") if path.is_file()), None)
-        if chroot is None:
-            raise FileNotFoundError("the host has no program chroot")
-        found = ":".join(str(path) for pattern in LIBRARIES for path in sorted(self.root.glob(pattern)))
-        return [str(self._loader()), "--library-path", found, str(chroot), str(self._host), name]
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
 
     def bindings(self, name: str) -> Any:
         """xen.lowlevel.NAME of the Xen that runs: distributions keep it beside that Xen, off Python's path.
@@ -69,13 +52,6 @@ class HostFiles:
                 return
             except OSError as deeper:
                 self._load_missing(deeper, loaded)
-
-    def _loader(self) -> Path:
-        for pattern in LIBRARIES:
-            for path in sorted(self.root.glob(f"{pattern}/{LOADER}")):
-                if path.resolve().is_relative_to(self.root.resolve()):  # a link to /lib would lead to the image's own
-                    return path
-        raise FileNotFoundError("the host's dynamic loader is not among the files that are mounted here")
 
 
 def xen_version() -> str:

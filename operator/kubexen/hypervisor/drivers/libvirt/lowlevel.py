@@ -11,10 +11,12 @@ from __future__ import annotations
 import errno
 import subprocess
 import threading
+from pathlib import Path
 from typing import Any, Protocol
 
 from kubexen.hypervisor.drivers.libvirt.hostfiles import HostFiles
 from kubexen.hypervisor.errors import Unreachable
+from kubexen.hypervisor.hostpath import in_host
 
 COMMAND_SECONDS = 30
 SCHEDULERS = {5: "credit", 6: "credit2", 7: "arinc653", 8: "rtds", 9: "null"}  # XEN_SCHEDULER_* of public/domctl.h
@@ -97,8 +99,9 @@ class LowLevel:
 class Commands:
     """The same by the tools of Xen's own toolstack."""
 
-    def __init__(self, files: HostFiles) -> None:
-        self._files = files
+    def __init__(self, root: Path = Path("/")) -> None:
+        """`root`: where this process sees the host's file system."""
+        self._root = root
 
     def pause(self, domid: int) -> None:
         self.run("xl", "pause", str(domid))
@@ -118,7 +121,7 @@ class Commands:
     def run(self, *command: str) -> str:
         try:
             return subprocess.run(
-                [*self._files.command(command[0]), *command[1:]],
+                in_host(self._root, *command),
                 capture_output=True,
                 check=True,
                 text=True,
@@ -127,7 +130,7 @@ class Commands:
             ).stdout
         except subprocess.CalledProcessError as error:
             raise Unreachable(f"{' '.join(command)}: {error.stderr.strip()}") from error
-        except (ImportError, OSError, subprocess.TimeoutExpired) as error:
+        except (OSError, subprocess.TimeoutExpired) as error:
             raise Unreachable(f"{' '.join(command)}: {error}") from error
 
     def _or_none(self, *command: str) -> str | None:

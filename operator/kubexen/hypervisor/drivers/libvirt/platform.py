@@ -85,7 +85,7 @@ class XenPlatform:
         self._root = root
         self.loops: Loops = LoopDevices(root)
         self._log = LibxlLog()
-        self._commands = Commands(files)
+        self._commands = Commands(root)
         self._look: Callable[[], HostInfo]
         self._xen: Xen
         self.probe: FlagsProbe
