@@ -29,6 +29,11 @@ TOKEN_LASTS = "720h"
 """A stack that stays up needs a restart by then: nobody renews its tokens, as a kubelet does a pod's."""
 WAIT = 240.0
 """Seconds that anything may take on a host whose CPU is emulated."""
+AGAIN = """
+trap exit TERM
+while :; do "$@"; echo "$0 ended ($?): started again"; sleep 1; done
+"""
+"""A shell's program that does for the controller what its Deployment does: it ends when it has lost its lead."""
 LOCAL = "local"
 """The node on this machine, for the controller."""
 RELEASE = "kubexen"
@@ -102,7 +107,7 @@ class Stack:
         config.touch(mode=0o600)
         config.write_text(self._kubeconfig(self.cluster.service_account_token(NAMESPACE, CONTROLLER, duration=TOKEN_LASTS)))
         self.controller.start(
-            [sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config)],
+            ["sh", "-c", AGAIN, "controller", sys.executable, "-m", "kubexen.controller", "--kubeconfig", str(config)],
             {"PYTHONPATH": str(ROOT / "operator"), "TMPDIR": str(self.state)},  # the client writes certificates to files
         )
 

@@ -68,8 +68,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def tenant(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Tenant]:
     """An empty namespace of the stack. At the end all of it goes, and every node takes pods again."""
-    if stack.controller.pid is None:  # it lost its lead on a busy machine, and ended: a Deployment starts it again
-        stack.start_controller()
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"kubexen.dev/test": request.node.originalname[:63].rstrip("_")}
     stack.cluster.add_namespace(name, labels)
