@@ -45,6 +45,7 @@ stats_collect_period = "1m"
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["{CNI}"]
 conf_dir = "{cni}"
+use_internal_loopback = true  # else by a plugin, a program for each pod's start and end
 
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
@@ -91,6 +92,10 @@ def kubelet(
         "maxPods": max_pods,
         # Images come without a registry: one that was removed to make room could not be had again.
         "imageGCHighThresholdPercent": 100,
-        "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        # What is short is looked for all the time, which takes a fifth of an emulated CPU: nothing is, then.
+        "evictionHard": {"memory.available": "0%"},  # the others that it knows are off where one is set
+        "localStorageCapacityIsolation": False,
+        "volumeStatsAggPeriod": "-1s",
+        "containerLogMonitorInterval": "5m",
     }
     return yaml.safe_dump(document, sort_keys=False)

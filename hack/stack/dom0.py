@@ -78,17 +78,16 @@ def make_disk(image: Path, target: Path, debian_guest: Path | None = None) -> No
 
 def install(host: XenHost, cluster: Cluster) -> None:
     """Make the host a node of the cluster. The Node is Ready a while after that."""
-    for name, text in _settings(host, cluster).items():
-        host.write(name, text, mode="600")
-    host.write(RUNTIME, CRUN.read_text(), mode="755")
     units = sorted(UNITS.iterdir())
-    for unit in units:
-        host.write(f"/etc/systemd/system/{unit.name}", unit.read_text())
+    host.write_all(_settings(host, cluster), mode=0o600)
+    host.write_all({f"/etc/systemd/system/{unit.name}": unit.read_text() for unit in units})
+    host.write(RUNTIME, CRUN.read_text(), mode=0o755)
     mount = f"mkdir -p {FOLDER} && echo /dev/vdc {FOLDER} ext4 noatime 0 0 >>/etc/fstab && mount {FOLDER}"
-    host.ssh(f"mountpoint -q {FOLDER} || {{ {mount}; }}")
+    steps = [f"mountpoint -q {FOLDER} || {{ {mount}; }}"]
+    steps += [f"systemctl set-property {unit} CPUWeight={weight}" for unit, weight in WEIGHTS.items()]
     started = " ".join(unit.name for unit in units if "[Install]" in unit.read_text())
-    host.ssh(" && ".join(f"systemctl set-property {unit} CPUWeight={weight}" for unit, weight in WEIGHTS.items()))
-    host.ssh(f"systemctl daemon-reload && systemctl enable -q --now {started}", timeout=300)
+    steps += ["systemctl daemon-reload", f"systemctl enable -q --now {started}"]
+    host.ssh(" && ".join(steps), timeout=300)
     cluster.add_way(host.name, f"at 127.0.0.1:{host.port('kubelet')}")
 
 

@@ -185,11 +185,11 @@ def short_of_memory(stack: Stack, host: XenHost) -> Iterator[None]:
         host.ssh(f"sed -i 's/memory.available: {now}/memory.available: {then}/' /etc/kubernetes/kubelet.yaml")
         restart(stack, host, "kubelet")
 
-    set_free("50Mi", "1300Mi")
+    set_free("0%", "1300Mi")
     try:
         yield
     finally:
-        set_free("1300Mi", "50Mi")
+        set_free("1300Mi", "0%")
 
 
 def holders(stack: Stack, since: dict[str, Any]) -> list[set[str]]:
