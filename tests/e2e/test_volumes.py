@@ -179,17 +179,17 @@ def restart(stack: Stack, host: XenHost, *services: str) -> None:
 
 @contextmanager
 def short_of_memory(stack: Stack, host: XenHost) -> Iterator[None]:
-    """A kubelet that wants more memory to be free than dom0 has; and as before, at the end."""
+    """A kubelet that wants more memory to be free than dom0 has, and has left what its pods ask for; at the end as before."""
 
     def set_free(now: str, then: str) -> None:
         host.ssh(f"sed -i 's/memory.available: {now}/memory.available: {then}/' /etc/kubernetes/kubelet.yaml")
         restart(stack, host, "kubelet")
 
-    set_free("0%", "1300Mi")
+    set_free("0%", "1220Mi")
     try:
         yield
     finally:
-        set_free("1300Mi", "0%")
+        set_free("1220Mi", "0%")
 
 
 def holders(stack: Stack, since: dict[str, Any]) -> list[set[str]]:
@@ -277,10 +277,14 @@ def test_the_anchor_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed
 
 @pytest.mark.long
 def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target: XenHost, unharmed: Unharmed) -> None:
+    before = anchor(stack)
     stack.kubectl("cordon", target.name)
     with pytest.raises(KubectlError, match="timeout"):
         drain(stack, source, 20)
     blocked(stack)
+    unharmed()
+    stack.kubectl("uncordon", source.name, target.name)
+    anew(stack, before)
 
 
 @pytest.mark.long
@@ -333,7 +337,6 @@ def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) 
 @pytest.mark.long
 def test_a_drain_takes_the_claims_along(stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer) -> None:
     """When none of them is its node's own any more. The guest is shut down before any leaves, and each is on one node at a time."""
-    stack.kubectl("uncordon", source.name, target.name)
     patch(stack, disks=[disk for disk in disks() if disk["name"] != "device"])
     since = stack.cluster.api.get(PODS)
     with sampled(source, guest.life().domid, *MOUNTS) as samples:
