@@ -181,15 +181,16 @@ def restart(stack: Stack, host: XenHost, *services: str) -> None:
 def short_of_memory(stack: Stack, host: XenHost) -> Iterator[None]:
     """A kubelet that wants more memory to be free than dom0 has, and has left what its pods ask for; at the end as before."""
 
-    def set_free(now: str, then: str) -> None:
-        host.ssh(f"sed -i 's/memory.available: {now}/memory.available: {then}/' /etc/kubernetes/kubelet.yaml")
+    def set_free(now: str, then: str, evicts: str) -> None:
+        changes = f"s/memory.available: {now}/memory.available: {then}/; s/CapacityIsolation: .*/CapacityIsolation: {evicts}/"
+        host.ssh(f"sed -i '{changes}' /etc/kubernetes/kubelet.yaml")
         restart(stack, host, "kubelet")
 
-    set_free("0%", "1220Mi")
+    set_free("0%", "1220Mi", "true")  # it evicts nothing while it does not know of its filesystems
     try:
         yield
     finally:
-        set_free("1220Mi", "0%")
+        set_free("1220Mi", "0%", "false")
 
 
 def holders(stack: Stack, since: dict[str, Any]) -> list[set[str]]:
