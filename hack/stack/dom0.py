@@ -85,11 +85,14 @@ def install(host: XenHost, cluster: Cluster) -> None:
     host.write_all({f"/etc/systemd/system/{unit.name}": unit.read_text() for unit in units})
     host.write(RUNTIME, CRUN.read_text(), mode=0o755)
     mount = f"mkdir -p {FOLDER} && echo /dev/vdc {FOLDER} ext4 noatime 0 0 >>/etc/fstab && mount {FOLDER}"
-    steps = [f"mountpoint -q {FOLDER} || {{ {mount}; }}"]
-    steps.append(f"xl sched-credit2 -d Domain-0 -w {SHARE}")
-    steps += [f"systemctl set-property {unit} CPUWeight={weight}" for unit, weight in WEIGHTS.items()]
     started = " ".join(unit.name for unit in units if "[Install]" in unit.read_text())
-    steps += ["systemctl daemon-reload", f"systemctl enable -q --now {started}"]
+    steps = (
+        f"mountpoint -q {FOLDER} || {{ {mount}; }}",
+        f"xl sched-credit2 -d Domain-0 -w {SHARE}",
+        *(f"systemctl set-property {unit} CPUWeight={weight}" for unit, weight in WEIGHTS.items()),
+        "systemctl daemon-reload",
+        f"systemctl enable -q --now {started}",
+    )
     host.ssh(" && ".join(steps), timeout=300)
     cluster.add_way(host.name, f"at 127.0.0.1:{host.port('kubelet')}")
 

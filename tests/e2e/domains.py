@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from hack.stack.stack import Stack
+from hack.stack.stack import WAIT, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
 from kubexen.api.names import DOMAIN_LABEL
 
 PODS = "/api/v1/namespaces/default/pods"
+SLOW = 2 * WAIT  # seconds that several things in a row may take
 
 
 def where(stack: Stack, lab: Lab, name: str) -> tuple[XenHost, int]:

@@ -20,13 +20,12 @@ from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, ROOT, WAIT, Stac
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.conftest import Figure
-from tests.e2e.domains import PODS, anchors, boot, pods, where
+from tests.e2e.domains import PODS, SLOW, anchors, boot, pods, where
 from tests.e2e.pods import kib
 from tests.e2e.volumes import BUSY, local, volume
 from tests.xen.guests import manifest
 
 WEB, KEEPER, MOVED = "web", "keeper", "tiny-pvh"
-SLOW = 2 * WAIT  # seconds that several things in a row may take
 AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
 XML = "/root/bare.xml"
 BARE = f"""

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import yaml
 
 from hack.cluster import KubectlError
+from hack.stack import dom0
 from hack.stack.stack import ROOT, WAIT, XEN, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
-from tests.e2e.domains import PODS, anchors, where
+from tests.e2e.domains import PODS, SLOW, anchors, where
 from tests.e2e.volumes import (
     BYTES,
     DEVICE,
@@ -43,7 +45,6 @@ DOMAIN = f"/apis/kubexen.dev/v1alpha1/namespaces/default/xendomains/{NAME}"
 CLAIMS = ("lun", "device", "image")
 # What is in the path of the kubelet's mount of each that can move.
 MOUNTS = ("lun-lun-0", "~nfs/pv-image")
-SLOW = 2 * WAIT
 # What Kubexen makes on a host for a domain's disks.
 MADE = """
 losetup -l -n -O NAME,BACK-FILE | grep -E '/(disk.img|seed[^/]*)$'
@@ -187,16 +188,22 @@ def restart(stack: Stack, host: XenHost, *services: str) -> None:
 def short_of_memory(stack: Stack, host: XenHost) -> Iterator[None]:
     """A kubelet that wants more memory to be free than dom0 has, and has left what its pods ask for; at the end as before."""
 
-    def set_free(now: str, then: str, evicts: str) -> None:
-        changes = f"s/memory.available: {now}/memory.available: {then}/; s/CapacityIsolation: .*/CapacityIsolation: {evicts}/"
-        host.ssh(f"sed -i '{changes}' /etc/kubernetes/kubelet.yaml")
+    settings = f"{dom0.SETTINGS}/kubelet.yaml"
+
+    def restart_with(text: str) -> None:
+        host.write(settings, text, mode=0o600)
         restart(stack, host, "kubelet")
 
-    set_free("0%", "1220Mi", "true")  # it evicts nothing while it does not know of its filesystems
+    before = host.ssh(f"cat {settings}").stdout
+    short = {
+        "evictionHard": {"memory.available": "1220Mi"},
+        "localStorageCapacityIsolation": True,  # else it does not know of its filesystems, and evicts nothing
+    }
+    restart_with(yaml.safe_dump(yaml.safe_load(before) | short))
     try:
         yield
     finally:
-        set_free("1220Mi", "0%", "false")
+        restart_with(before)
 
 
 def holders(stack: Stack, since: dict[str, Any]) -> list[set[str]]:

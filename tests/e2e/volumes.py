@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hack.stack.stack import WAIT
 from hack.xenlab.host import GUEST_LOGS, HostError, XenHost
-from tests.e2e.domains import boot
+from tests.e2e.domains import SLOW, boot
 
 BUSY = "target is busy"
 BYTES = 8 << 20
@@ -117,7 +116,7 @@ class Writer:
     def reboot(self) -> None:
         ups = self.host.ssh(f"grep -c 'guest up' {self._log}").stdout
         self.host.guest_run(self.name, "reboot")
-        self.host.guest_wait(self.name, "guest up", count=int(ups) + 1, timeout=2 * WAIT)
+        self.host.guest_wait(self.name, "guest up", count=int(ups) + 1, timeout=SLOW)
 
     def told(self) -> int:
         """The last number that the guest was told to be on all of its disks."""
