@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).parents[2]
 PROFILES = REPOSITORY / "charts" / "kubexen" / "files" / "scheduler-profiles.yaml"
 CLIENTS = ("node-proxy", "kube-controller-manager", "kube-scheduler", "kwok")
 COMPONENTS = ("etcd", "kube-apiserver", *CLIENTS)
+GOGC = "300"  # per cent: Go's collector took a seventh of a busy API server's CPU with 100
 READY_TIMEOUT = 60.0  # seconds, for one component on a busy machine
 
 
@@ -327,7 +328,7 @@ class Cluster(SimulatedNodes):
         self.api.wait("/api/v1/namespaces/default/serviceaccounts/default", lambda _: True)
 
     def _launch(self, name: str) -> None:
-        self._processes[name].start(self._layout.command(name))
+        self._processes[name].start(self._layout.command(name), {"GOGC": GOGC})
 
     def _wait_healthy(self, name: str) -> None:
         layout = self._layout

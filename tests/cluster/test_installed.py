@@ -15,9 +15,11 @@ from tests.cluster.tenant import Tenant, until
 
 @pytest.fixture
 def kubeconfig(tenant: Tenant, tmp_path: Path) -> Path:
+    """For a stack that is found good: where a test before has cost the controller its lead, nobody leads for half a minute."""
     cluster = tenant.stack.cluster
     path = tmp_path / "kubeconfig"
     path.write_text(cluster.kubeconfig_for(cluster.service_account_token(NAMESPACE, "kubexen-test"), "127.0.0.1"))
+    until(lambda: check(path)[0] == 0)
     return path
 
 
