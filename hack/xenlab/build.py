@@ -309,6 +309,9 @@ def _settings(root: Path, log: Path) -> None:
     # TCG has no VME, which every libvirt CPU model asks for; without a matching model the libxl driver does not start.
     cpu_map = root / "usr/share/libvirt/cpu_map/x86_486.xml"
     cpu_map.write_text("".join(line for line in cpu_map.read_text().splitlines(True) if "name='vme'" not in line))
+    # A program for each interface of a pod or a domain, to apply settings that no file has.
+    rules = (root / "lib/udev/rules.d/99-systemd.rules").read_text().splitlines(True)
+    (root / "etc/udev/rules.d/99-systemd.rules").write_text("".join(line for line in rules if "systemd-sysctl" not in line))
     for folder in ("srv/shared", "srv/pool", "srv/images", "etc/kubexen", "var/log/journal", "var/log/xen/console"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     _in_root(root, "systemctl", "-q", "mask", *MASKED_UNITS, log=log)

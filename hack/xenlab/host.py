@@ -326,7 +326,7 @@ class XenHost:
         names = self.ssh(f"ls {GUEST_LOGS}").stdout.split()
         return [name.removeprefix("guest-").removesuffix(".log") for name in names if name.startswith("guest-")]
 
-    def guest_wait(self, domain: str, text: str, count: int = 1, timeout: float = 120) -> None:
+    def guest_wait(self, domain: str, text: str, count: int = 1, timeout: float = 300) -> None:
         """Wait until this text is on so many lines of a guest's console log, which domains of one name share."""
         log = shlex.quote(f"{GUEST_LOGS}/guest-{domain}.log")
         try:
