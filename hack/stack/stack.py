@@ -59,7 +59,8 @@ class Stack:
         self.driver, self.nodes, self.kubelets = driver, nodes, kubelets
         self._debian_guest = debian_guest
         self._sim_options, self._full_look = sim_options, full_look
-        self.cluster = Cluster(self.state / "cluster", node_monitor_grace_period=grace_period)
+        grace = grace_period or (dom0.GRACE_SECONDS if kubelets else None)
+        self.cluster = Cluster(self.state / "cluster", node_monitor_grace_period=grace)
         self._dom0_disk = self.state / "dom0.img"
         self.lab = self._lab() if driver == "xen" else None
         self.controller = Process("controller", self.state)
