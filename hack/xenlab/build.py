@@ -308,15 +308,20 @@ def _ssh_key(root: Path, key: Path, log: Path) -> None:
 def _settings(root: Path, log: Path) -> None:
     # TCG has no VME, which every libvirt CPU model asks for; without a matching model the libxl driver does not start.
     cpu_map = root / "usr/share/libvirt/cpu_map/x86_486.xml"
-    cpu_map.write_text("".join(line for line in cpu_map.read_text().splitlines(True) if "name='vme'" not in line))
+    cpu_map.write_text(_without("name='vme'", cpu_map))
     # A program for each interface of a pod or a domain, to apply settings that no file has.
-    rules = (root / "lib/udev/rules.d/99-systemd.rules").read_text().splitlines(True)
-    (root / "etc/udev/rules.d/99-systemd.rules").write_text("".join(line for line in rules if "systemd-sysctl" not in line))
+    rules = "udev/rules.d/99-systemd.rules"
+    (root / "etc" / rules).write_text(_without("systemd-sysctl", root / "lib" / rules))
     for folder in ("srv/shared", "srv/pool", "srv/images", "etc/kubexen", "var/log/journal", "var/log/xen/console"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     _in_root(root, "systemctl", "-q", "mask", *MASKED_UNITS, log=log)
     _in_root(root, "systemctl", "-q", "disable", *DISABLED_UNITS, log=log)
     _in_root(root, "systemctl", "-q", "enable", *ENABLED_UNITS, log=log)
+
+
+def _without(word: str, file: Path) -> str:
+    """A file's text, but the lines with this word."""
+    return "".join(line for line in file.read_text().splitlines(True) if word not in line)
 
 
 def _guest(root: Path, kernel: Path, work: Path, log: Path) -> None:
