@@ -503,7 +503,7 @@ async def test_a_rotated_token_is_read_again(cluster: Any, api: Api, namespace: 
 
 
 async def test_an_agents_lease_is_made_renewed_and_taken_up_after_an_outage(
-    api: Api, wire: tuple[Wire, Api], namespace: str
+    api: Api, wire: tuple[Wire, Api], namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     line, distant = wire
     holder = LeaseHolder(distant, namespace, "xen1", "agent-a", duration=2, renew_every=0.5)
@@ -527,12 +527,14 @@ async def test_an_agents_lease_is_made_renewed_and_taken_up_after_an_outage(
         assert (first["holderIdentity"], first["leaseDurationSeconds"]) == ("agent-a", 2)
         await renewed_after(first["renewTime"])
         assert holder.held
-        line.cut()
+        line.freeze()
 
         async def expired() -> bool:
             return not holder.held
 
         await until(expired)
+        assert f"lease {namespace}/xen1 was not renewed: no answer" in caplog.text
+        line.cut()
         line.mend()
         await renewed_after((await spec())["renewTime"])
         assert not task.done()

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from kubexen.hypervisor.drivers import connect
+from kubexen.hypervisor.drivers import opener
 from kubexen.hypervisor.errors import NotFound
 from kubexen.hypervisor.port import (
     BackendState,
@@ -85,7 +85,7 @@ class Lab:
 
     def connect(self) -> Hypervisor:
         """One more driver on the host."""
-        self._opened.append(connect(self.uri))
+        self._opened.append(opener(self.uri)())
         return self._opened[-1]
 
     def config(self, *, devices: bool = False, **changes: Any) -> DomainConfig:
@@ -161,7 +161,7 @@ class Lab:
         return value
 
     def close(self) -> None:
-        self._opened.append(connect(self.uri))
+        self._opened.append(opener(self.uri)())
         self.driver = self._opened[-1]  # the test may have closed its own
         try:
             self._destroy_ours()

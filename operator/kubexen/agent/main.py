@@ -31,8 +31,8 @@ from kubexen.api.base import InvalidObject
 from kubexen.api.names import AGENT_NAMESPACE
 from kubexen.api.xennetwork import XenNetwork
 from kubexen.api.xenstoragepool import XenStoragePool
-from kubexen.hypervisor.drivers import connect
-from kubexen.hypervisor.errors import HypervisorError
+from kubexen.hypervisor.drivers import opener
+from kubexen.hypervisor.errors import HypervisorError, Unsupported
 from kubexen.hypervisor.port import DomainState, Hypervisor
 from kubexen.kube import health
 from kubexen.kube.client import Api
@@ -71,18 +71,22 @@ def main() -> None:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    try:  # before anything waits for an answer: an import takes the interpreter to itself
+        connect = opener(arguments.driver, arguments.xen_root, arguments.root)
+    except Unsupported as error:
+        parser.error(f"--driver: {error}")
     logger.info("the agent of %s has started", arguments.node)
-    asyncio.run(_main(arguments))
+    asyncio.run(_main(connect, arguments))
 
 
-async def _main(arguments: argparse.Namespace) -> None:
+async def _main(connect: Callable[[], Hypervisor], arguments: argparse.Namespace) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     api = await Api.connect(arguments.kubeconfig, user_agent="kubexen-agent")
     try:
-        await run(api, partial(connect, arguments.driver, arguments.xen_root, arguments.root), arguments)
+        await run(api, connect, arguments)
     except asyncio.CancelledError:
         logger.info("stopped; domains run on")
     finally:

@@ -65,7 +65,7 @@ class LeaseHolder:
                     await self._renew()
                 self._renewed = started
             except (ApiError, TimeoutError) as error:
-                logger.warning("lease %s/%s was not renewed: %s", self._namespace, self._name, error or "no answer")
+                logger.warning("lease %s/%s was not renewed: %s", self._namespace, self._name, str(error) or "no answer")
             due = max(due + self._renew_every, _now())
             await asyncio.sleep(due - _now())
 
@@ -171,7 +171,7 @@ class LeaderElection:
                     if await self._try():
                         return
             except (ApiError, TimeoutError) as error:
-                logger.warning("leader election %s/%s: %s", self._namespace, self._name, error or "no answer")
+                logger.warning("leader election %s/%s: %s", self._namespace, self._name, str(error) or "no answer")
             await asyncio.sleep(self._retry)
 
     async def _renew(self) -> None:
@@ -183,7 +183,7 @@ class LeaderElection:
                     if not await self._try():
                         return
             except (ApiError, TimeoutError) as error:
-                logger.warning("leader election %s/%s: %s", self._namespace, self._name, error or "no answer")
+                logger.warning("leader election %s/%s: %s", self._namespace, self._name, str(error) or "no answer")
                 if not self.leading:
                     return
 
@@ -237,7 +237,7 @@ class LeaderElection:
                 except Conflict:  # a renewal that was cancelled was carried out nevertheless
                     await self._give_back(await self._api.get(LEASES, self._name, self._namespace))
         except (ApiError, TimeoutError) as error:
-            logger.warning("lease %s/%s was not given back: %s", self._namespace, self._name, error or "no answer")
+            logger.warning("lease %s/%s was not given back: %s", self._namespace, self._name, str(error) or "no answer")
         self._lease = None
 
     async def _give_back(self, lease: Object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from kubexen.agent.devices import FileDevices
 from kubexen.agent.host import Host
 from kubexen.agent.seeds import Seeds
 from kubexen.agent.storage.kubelet import Kubelet
-from kubexen.hypervisor.drivers import connect
+from kubexen.hypervisor.drivers import opener
 from kubexen.hypervisor.drivers.sim.host import SimHost
 from tests.unit.agent.kubelet_layout import Layout
 
@@ -48,7 +47,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     root = tmp_path / "root"
     root.mkdir()
     uri = f"sim://{tmp_path}/xen"
-    host = Host(partial(connect, uri), "xen1")
+    host = Host(opener(uri), "xen1")
     with SimHost(uri) as sim:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(host.watch(lambda _: None))

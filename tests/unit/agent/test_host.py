@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kubexen.agent.host import Host
-from kubexen.hypervisor.drivers import connect
+from kubexen.hypervisor.drivers import opener
 from kubexen.hypervisor.drivers.sim.host import SimHost
 from kubexen.hypervisor.errors import InvalidConfig, Unreachable
 
@@ -19,7 +18,7 @@ from kubexen.hypervisor.errors import InvalidConfig, Unreachable
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
     """Watched, and away."""
-    found = Host(partial(connect, f"sim://{tmp_path}"), "xen1", poll_seconds=0.05)
+    found = Host(opener(f"sim://{tmp_path}"), "xen1", poll_seconds=0.05)
     with SimHost(tmp_path) as sim:
         sim.stop_toolstack()
     watching = asyncio.create_task(found.watch(lambda _: None))
@@ -48,7 +47,7 @@ async def test_it_is_opened_as_soon_as_it_answers(host: Host, tmp_path: Path) ->
 
 
 async def test_a_look_never_waits_for_what_is_done(tmp_path: Path) -> None:
-    host = Host(partial(connect, f"sim://{tmp_path}"), "xen1")
+    host = Host(opener(f"sim://{tmp_path}"), "xen1")
     watching = asyncio.create_task(host.watch(lambda _: None))
     await host.looked.wait()
     go_on = threading.Event()
@@ -65,7 +64,7 @@ async def test_a_look_never_waits_for_what_is_done(tmp_path: Path) -> None:
 
 
 async def test_what_can_never_be_opened_ends_the_agent() -> None:
-    host = Host(partial(connect, "sim://no/such?setting"), "xen1")
+    host = Host(opener("sim://no/such?setting"), "xen1")
     with pytest.raises(InvalidConfig):
         await host.watch(lambda _: None)
     host.close()
@@ -80,7 +79,7 @@ async def test_an_attempt_that_hangs_is_one_and_is_used_when_it_ends(tmp_path: P
     def hang() -> object:
         calls.append(1)
         asyncio.run_coroutine_threadsafe(_wait(go_on), loop).result()
-        return connect(f"sim://{tmp_path}")
+        return opener(f"sim://{tmp_path}")()
 
     host = Host(hang, "xen1", poll_seconds=0.01)  # type: ignore[arg-type]
     watching = asyncio.create_task(host.watch(lambda _: None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubexen.hypervisor import errors
-from kubexen.hypervisor.drivers import connect
+from kubexen.hypervisor.drivers import opener
 from kubexen.hypervisor.errors import HypervisorError
 from kubexen.hypervisor.port import Flags
 
@@ -39,4 +39,4 @@ def test_every_error_has_a_reason_of_its_own() -> None:
 
 def test_an_unknown_scheme_is_told() -> None:
     with pytest.raises(errors.Unsupported, match="kvm:///system"):
-        connect("kvm:///system")
+        opener("kvm:///system")

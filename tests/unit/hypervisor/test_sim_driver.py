@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubexen.hypervisor.drivers import connect
+from kubexen.hypervisor.drivers import opener
 from kubexen.hypervisor.drivers.sim.driver import SimDriver
 from kubexen.hypervisor.drivers.sim.host import SimHost
 from kubexen.hypervisor.errors import (
@@ -42,13 +42,13 @@ FREE = 1024 * MIB
 )
 def test_a_wrong_uri_is_told(uri: str, message: str) -> None:
     with pytest.raises(InvalidConfig, match=message):
-        connect(uri)
+        opener(uri)()
 
 
 def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unreachable):
-        connect(f"sim://{tmp_path}/file/host")
+        opener(f"sim://{tmp_path}/file/host")()
 
 
 def test_the_uri_gives_the_machine_its_size(tmp_path: Path) -> None:
