@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hack.stack.stack import WAIT, Stack
+from hack.stack.stack import AGENTS, NAMESPACE, WAIT, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
 from kubexen.api.names import DOMAIN_LABEL
@@ -31,3 +31,9 @@ def pods(stack: Stack, namespace: str, **labels: str) -> list[dict[str, Any]]:
 
 def anchors(stack: Stack, domain: str) -> list[dict[str, Any]]:
     return pods(stack, "default", **{DOMAIN_LABEL: domain})
+
+
+def rolled_out(stack: Stack) -> None:
+    """Wait until all of Kubexen is ready, as it is to be."""
+    for what, namespace in (("daemonset/kubexen-agent", AGENTS), ("deployment/kubexen-controller", NAMESPACE)):
+        stack.kubectl("rollout", "status", what, "-n", namespace, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)

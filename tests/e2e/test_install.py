@@ -20,7 +20,7 @@ from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, ROOT, WAIT, Stac
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.conftest import Figure
-from tests.e2e.domains import PODS, SLOW, anchors, boot, pods, where
+from tests.e2e.domains import PODS, SLOW, anchors, boot, pods, rolled_out, where
 from tests.e2e.pods import kib
 from tests.e2e.volumes import BUSY, local, volume
 from tests.xen.guests import manifest
@@ -125,11 +125,6 @@ def keeper(stack: Stack, applied: XenHost) -> str:
     stack.wait_reason(KEEPER, "Running", SLOW)
     applied.guest_wait(f"default.{KEEPER}", "guest up")
     return f"default.{KEEPER}"
-
-
-def rolled_out(stack: Stack) -> None:
-    for what, namespace in (("daemonset/kubexen-agent", AGENTS), ("deployment/kubexen-controller", NAMESPACE)):
-        stack.kubectl("rollout", "status", what, "-n", namespace, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
 
 
 def wait_read(stack: Stack, host: XenHost, how: str) -> None:

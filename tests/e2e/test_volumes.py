@@ -20,7 +20,7 @@ from hack.stack import dom0
 from hack.stack.stack import ROOT, WAIT, XEN, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
-from tests.e2e.domains import PODS, SLOW, anchors, where
+from tests.e2e.domains import PODS, SLOW, anchors, rolled_out, where
 from tests.e2e.volumes import (
     BYTES,
     DEVICE,
@@ -349,6 +349,7 @@ def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) 
     stack.cluster.wait_node_ready(source.name, WAIT)
     stack.cluster.label_node(source.name, XEN)
     anew(stack, before)
+    rolled_out(stack)  # its agent was ended as well, and does not let go of a claim before it is there again
     take_away(source, before)
 
 
