@@ -7,6 +7,7 @@ Kubernetes.
 from __future__ import annotations
 
 import io
+import json
 import os
 import py_compile
 import secrets
@@ -259,6 +260,19 @@ class XenHost:
         if done.returncode != 0:
             raise HostError(f"{self.name}: in {timeout} s this did not come true: {command}")
 
+    def follow(self, command: str, pattern: str, timeout: float = 60) -> str:
+        """The first line for which awk's pattern is true, of what a command that does not end prints in dom0.
+
+        To look through it again and again takes an emulated CPU from what is waited for. awk is to take each line as it comes,
+        and not to wait until it has read enough.
+        """
+        program = f"{pattern} {{ print; found = 1; exit }} END {{ exit !found }}"
+        script = f"mawk -W interactive {shlex.quote(program)} < <(exec {command} </dev/null 2>/dev/null); found=$?; kill $!; exit $found"
+        done = self.ssh(f"timeout {timeout} bash -c {shlex.quote(script)}", check=False, timeout=timeout + 60)
+        if done.returncode != 0:
+            raise HostError(f"{self.name}: in {timeout} s `{command}` did not print what awk finds by {pattern}")
+        return done.stdout
+
     def put(self, source: Path | str, target: str) -> None:
         """Copy a file or a folder to this path in dom0."""
         source = Path(source)
@@ -326,11 +340,11 @@ class XenHost:
         names = self.ssh(f"ls {GUEST_LOGS}").stdout.split()
         return [name.removeprefix("guest-").removesuffix(".log") for name in names if name.startswith("guest-")]
 
-    def guest_wait(self, domain: str, text: str, count: int = 1, timeout: float = 300) -> None:
-        """Wait until this text is on so many lines of a guest's console log, which domains of one name share."""
+    def guest_wait(self, domain: str, text: str, count: int = 1, timeout: float = 300) -> str:
+        """Wait until this text is on so many lines of a guest's console log, which domains of one name share: the last of them."""
         log = shlex.quote(f"{GUEST_LOGS}/guest-{domain}.log")
         try:
-            self.until(f'[ -e {log} ] && [ "$(grep -cF -e {shlex.quote(text)} {log})" -ge {count} ]', timeout)
+            return self.follow(f"tail -n +1 -F {log}", f"index($0, {json.dumps(text)}) && ++count == {count}", timeout)
         except HostError:
             tail = self.guest_console_tail(domain)
             raise HostError(f"{self.name}: no {text!r} from {domain}; the end of its console:\n{tail}") from None
@@ -344,10 +358,8 @@ class XenHost:
         """Run a command in a guest of the lab through its console, and return what it printed (newlines as spaces)."""
         mark = secrets.token_hex(4)
         self.guest_run(domain, f"echo {mark} $({command}) end")
-        self.guest_wait(domain, mark, timeout=timeout)
-        log = shlex.quote(f"{GUEST_LOGS}/guest-{domain}.log")
-        line = self.ssh(f"sed -n 's/.*{mark} \\(.*\\) end.*/\\1/p' {log}").stdout
-        return line.strip()
+        line = self.guest_wait(domain, mark, timeout=timeout)
+        return line.partition(f"{mark} ")[2].rpartition(" end")[0].strip()
 
     # --- the agent
 

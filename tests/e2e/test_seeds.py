@@ -56,7 +56,7 @@ def guest(stack: Stack, host: XenHost) -> Iterator[XenHost]:
         secret | {"stringData": {"text": USER_DATA}},
         *volume("root", "Filesystem", local(DEBIAN_GUEST, host.name)),
         manifest(
-            NAME, type="pvh", memory={"size": "384Mi"}, boot={"direct": boot},
+            NAME, memory={"size": "384Mi"}, boot={"direct": boot},
             disks=[{"name": "root", "claimName": "root", "target": "xvda"}],
             interfaces=[{"name": "eth0", "network": "addressed", "address": ADDRESS}],
             cloudInit={"userData": {"secretName": "login", "key": "text"}},

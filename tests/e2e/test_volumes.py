@@ -7,7 +7,6 @@ from one another, in this order: each waits until the domain has a sound anchor 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,8 +58,6 @@ ls /sys/class/iscsi_session 2>/dev/null
 losetup -l -n -O NAME,BACK-FILE | grep -v '{DEVICE}$'
 {MADE}
 """
-# To look through it again and again takes an emulated host's CPU from the kubelet that is waited for.
-TOLD = "awk '{said}' < <(journalctl -u kubelet --no-pager -n all -f </dev/null 2>/dev/null)"
 PROCESS = "grep -lF {container} /proc/[0-9]*/cgroup | cut -d/ -f3"
 
 
@@ -168,8 +165,8 @@ def gave_up(host: XenHost, pod: dict[str, Any], *kinds: str) -> None:
     that of a later anchor."""
     uid = pod["metadata"]["uid"]
     for kind in kinds:
-        said = f"index($0, \"{uid}\") && index($0, \"/{kind}/\") && / is busy/ {{ exit }}"
-        host.ssh(f"timeout {SLOW:.0f} bash -c {shlex.quote(TOLD.format(said=said))}", timeout=SLOW + 60)
+        said = f'index($0, "{uid}") && index($0, "/{kind}/") && / is busy/'
+        host.follow("journalctl -u kubelet --no-pager -n all -f", said, SLOW)
 
 
 def take_away(host: XenHost, pod: dict[str, Any]) -> None:
@@ -253,8 +250,8 @@ def test_a_link_in_the_place_of_the_image_is_refused_and_nothing_starts(stack: S
     assert source.ssh(MADE, check=False).stdout == ""
 
 
-def test_a_guest_has_its_claims(stack: Stack, unharmed: Unharmed) -> None:
-    unharmed()
+@pytest.mark.usefixtures("unharmed")
+def test_a_guest_has_its_claims(stack: Stack) -> None:
     told = {c["type"]: c["reason"] for c in stack.get("xd", NAME)["status"]["conditions"]}
     assert told["Migratable"] == "ClaimOnOneNode"
 
