@@ -47,6 +47,7 @@ MASKED_UNITS = (  # they cost boot time, or (libvirt-guests) act on domains behi
     "systemd-timesyncd.service",
 )
 DEBIAN_GUEST = ("cloud-init", "ifupdown", "iproute2")  # with dependencies, without what these recommend
+LOCALE = "LANG=C.UTF-8\n"  # as Debian's own images for clouds have it; else cloud-init wants one that is not there
 DISABLED_UNITS = ("xendomains.service", "nfs-server.service")
 ENABLED_UNITS = ("xenlab-net.service", "xenlab-share.service", "kubexen-agent.service")
 
@@ -136,7 +137,7 @@ def build() -> Image:
 
 def debian_guest() -> Path:
     """The disk of a guest that is a distribution with the real cloud-init, raw: made now if it is not there yet."""
-    key = fingerprint(SUITE, HERE / "guest/debian-init", *DEBIAN_GUEST)
+    key = fingerprint(SUITE, LOCALE, HERE / "guest/debian-init", *DEBIAN_GUEST)
     target = cache_dir() / f"xenlab-guest-{key}"
     if not target.is_dir():
         with _building():
@@ -356,6 +357,7 @@ def _debian_guest(work: Path) -> None:
     for name in ("poweroff", "reboot"):
         (root / "sbin" / name).unlink(missing_ok=True)
         (root / "sbin" / name).symlink_to("init")
+    (root / "etc/default/locale").write_text(LOCALE)
     _disk(work / "disk.img", root, 1 << 30, log)
     shutil.rmtree(root)
 
