@@ -267,7 +267,8 @@ class XenHost:
         and not to wait until it has read enough.
         """
         program = f"{pattern} {{ print; found = 1; exit }} END {{ exit !found }}"
-        script = f"mawk -W interactive {shlex.quote(program)} < <(exec {command} </dev/null 2>/dev/null); found=$?; kill $!; exit $found"
+        lines = f"<(exec {command} </dev/null 2>/dev/null)"
+        script = f"mawk -W interactive {shlex.quote(program)} < {lines}; found=$?; kill $!; exit $found"
         done = self.ssh(f"timeout {timeout} bash -c {shlex.quote(script)}", check=False, timeout=timeout + 60)
         if done.returncode != 0:
             raise HostError(f"{self.name}: in {timeout} s `{command}` did not print what awk finds by {pattern}")
