@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hack.bench import bounds, flags, xen
-from hack.bench.cost import Memory, Requests, cpu_seconds
+from hack.bench.cost import Memory, Requests, cpu_seconds, only_child
 from hack.bench.load import DOMAINS, NAMESPACE, Load
 from hack.cluster.cluster import COMPONENTS
 from hack.stack.hosts import SimulatedHost
@@ -63,7 +63,7 @@ def main() -> int:
 
 def measure(stack: Stack, domains: int, rate: float) -> dict[str, Any]:
     """Run the load on a stack that has just started."""
-    controller = _pid(stack.controller.pid)
+    controller = only_child(_pid(stack.controller.pid))  # a shell keeps it running
     agents = [_pid(host.agent.pid) for host in stack.hosts if isinstance(host, SimulatedHost)]
     idle = Memory.of(controller).now, _largest(agents)
     load = Load(stack.cluster, domains, rate)

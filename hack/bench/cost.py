@@ -35,6 +35,12 @@ class Memory:
         return cls(*(round(int(fields[name].split()[0]) / 1024, 1) for name in ("VmRSS", "VmHWM")))
 
 
+def only_child(pid: int) -> int:
+    """The one process that this one has started. Errors: ValueError where it has another number of them."""
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
 def cpu_seconds(pids: Iterable[int]) -> float:
     """CPU time that these processes have used so far."""
     ticks = 0
