@@ -161,8 +161,7 @@ class Lab:
         return value
 
     def close(self) -> None:
-        self._opened.append(opener(self.uri)())
-        self.driver = self._opened[-1]  # the test may have closed its own
+        self.driver = self.connect()  # the test may have closed its own
         try:
             self._destroy_ours()
             for name in self._uuids:

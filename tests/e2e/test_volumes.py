@@ -58,6 +58,7 @@ ls /sys/class/iscsi_session 2>/dev/null
 losetup -l -n -O NAME,BACK-FILE | grep -v '{DEVICE}$'
 {MADE}
 """
+JOURNAL = "journalctl -u {unit} --no-pager -n all -f"
 PROCESS = "grep -lF {container} /proc/[0-9]*/cgroup | cut -d/ -f3"
 
 
@@ -145,6 +146,12 @@ def anchor(stack: Stack) -> dict[str, Any]:
     return found
 
 
+def container_id(pod: dict[str, Any]) -> str:
+    """Of an anchor's one container, as containerd has it."""
+    (container,) = pod["status"]["containerStatuses"]
+    return str(container["containerID"]).removeprefix("containerd://")
+
+
 def anew(stack: Stack, old: dict[str, Any]) -> None:
     """Wait until another anchor holds the domain on its node, and nothing is left of earlier ones."""
 
@@ -166,17 +173,15 @@ def gave_up(host: XenHost, pod: dict[str, Any], *kinds: str) -> None:
     uid = pod["metadata"]["uid"]
     for kind in kinds:
         said = f'index($0, "{uid}") && index($0, "/{kind}/") && / is busy/'
-        host.follow("journalctl -u kubelet --no-pager -n all -f", said, SLOW)
+        host.follow(JOURNAL.format(unit="kubelet"), said, SLOW)
 
 
 def ended(host: XenHost, pod: dict[str, Any]) -> bool:
     """Wait until the kubelet has asked an anchor to end; whether it ends it at once. One that heard of no deletion before the pod
     was gone goes by the pod's spec: it gives an anchor a year, and takes nothing away from it."""
-    name = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    said = f'/StopContainer for / && / with timeout / && index($0, "{name}")'
-    return f"timeout {pod['spec']['terminationGracePeriodSeconds']} " not in host.follow(
-        "journalctl -u containerd --no-pager -n all -f", said, SLOW
-    )
+    said = f'/StopContainer for / && / with timeout / && index($0, "{container_id(pod)}")'
+    line = host.follow(JOURNAL.format(unit="containerd"), said, SLOW)
+    return f"timeout {pod['spec']['terminationGracePeriodSeconds']} " not in line
 
 
 def take_away(host: XenHost, pod: dict[str, Any]) -> None:
@@ -269,8 +274,7 @@ def test_a_guest_has_its_claims(stack: Stack) -> None:
 def test_an_anchors_container_is_killed(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     (container,) = before["status"]["containerStatuses"]
-    name = container["containerID"].removeprefix("containerd://")
-    source.ssh(f"kill -KILL $({PROCESS.format(container=name)})")
+    source.ssh(f"kill -KILL $({PROCESS.format(container=container_id(before))})")
 
     def again(pod: dict[str, Any]) -> bool:
         (found,) = pod["status"]["containerStatuses"]
