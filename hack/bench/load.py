@@ -166,8 +166,8 @@ def domain(name: str, namespace: str = NAMESPACE, pool: str = "bench-images", ne
         "apiVersion": "kubexen.dev/v1alpha1", "kind": "XenDomain", "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "type": "pvh",
-            "boot": {"direct": {"kernel": {"pool": pool, "file": "vmlinuz"},
-                                "initrd": {"pool": pool, "file": "initrd.gz"}}},
+            "boot": {"direct": {"kernel": {"pool": pool, "file": "vmlinuz"}, "initrd": {"pool": pool, "file": "initrd.gz"},
+                                "cmdline": "console=hvc0"}},  # xen.py reads what the guest says there
             "cpu": {"count": 1},
             "memory": {"size": "128Mi"},
             "onCrash": "preserve",  # flags.py lets some crash
