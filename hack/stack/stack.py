@@ -248,8 +248,17 @@ class Stack:
         parts += [f"--- agent {host.name}\n{host.agent_log(lines)}" for host in self.hosts]
         return "\n".join(parts)
 
+    def overview(self) -> str:
+        """What there is in all namespaces, and what became of it."""
+        shown = self._said("get", "pods,xd,xhost,events", "--all-namespaces", "-o", "wide")
+        return f"{shown}\n{self._said('describe', 'nodes')}"
+
     def _pod_logs(self, namespace: str, lines: int) -> str:
+        return self._said("logs", "-n", namespace, "-l", "app.kubernetes.io/name=kubexen", "--prefix", f"--tail={lines}")
+
+    def _said(self, *arguments: str) -> str:
+        """What kubectl says, also where it fails: a pod that does not run has no log, an API server that is away tells nothing."""
         try:
-            return self.kubectl("logs", "-n", namespace, "-l", "app.kubernetes.io/name=kubexen", "--prefix", f"--tail={lines}")
+            return self.kubectl(*arguments)
         except KubectlError as error:
-            return str(error)  # a pod that does not run has none
+            return str(error)

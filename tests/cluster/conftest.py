@@ -89,5 +89,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and isinstance(cluster, Cluster):
         report.sections += [(f"{name} does not run", tail) for name, tail in cluster.ended().items()]
     if report.failed and isinstance(stack, Stack):
-        report.sections.append(("the stack", stack.logs(40)))
+        report.sections += [("what there is", stack.overview()), ("the stack", stack.logs(40))]
     return report

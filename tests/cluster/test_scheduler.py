@@ -16,9 +16,10 @@ from hack.cluster.process import Process
 from hack.stack import chart
 from hack.stack.stack import NAMESPACE, Stack
 from hack.tools.build import binary
+from kubexen.api.names import DOMAIN_LABEL
 from kubexen.plan.anchor import IMAGE
 from tests.cluster import manifests
-from tests.cluster.tenant import PATIENCE, Tenant, is_ready
+from tests.cluster.tenant import PATIENCE, Tenant, is_ready, until
 from tests.cluster.volumes import Kubelets, claiming
 
 NAME = "kubexen-scheduler"
@@ -62,6 +63,7 @@ def idle(tenant: Tenant, scheduler: Process) -> Tenant:
     """A tenant of two hosts that both take pods and have nothing to do."""
     for host in tenant.stack.hosts:
         tenant.api.wait(f"/api/v1/nodes/{host.name}", lambda node: not node["spec"].get("taints"), PATIENCE)
+    until(lambda: not tenant.api.get("/api/v1/pods", labelSelector=DOMAIN_LABEL)["items"])  # anchors outlive their domains a little
     return tenant
 
 

@@ -110,6 +110,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and isinstance(node, Kubelet):
         report.sections += [(part, node.log_tail(part, 30)) for part in PARTS]
     if report.failed and isinstance(stack, Stack):
-        shown = ("get", "pods,xd,xhost,events", "--all-namespaces", "-o", "wide")
-        report.sections += [("what there is", stack.kubectl(*shown)), ("Kubexen's pods", stack.logs()), *stack.last_words()]
+        report.sections += [("what there is", stack.overview()), ("Kubexen's pods", stack.logs()), *stack.last_words()]
     return report
