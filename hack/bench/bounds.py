@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +15,32 @@ RANGESPEC = Path(__file__).parent / "rangespec.yaml"
 
 @dataclass(frozen=True)
 class Bound:
-    """The largest value that a figure may have."""
+    """The largest value that a figure may have, and the least one that can be true."""
 
     name: str
     max: float
+    min: float = -math.inf
+
+    def verdict(self, figures: Mapping[str, Any]) -> str:
+        """What is wrong with the figure; nothing: it is within its bound."""
+        value = figures.get(self.name)
+        if not isinstance(value, int | float):
+            return "NOT MEASURED"
+        return "TOO HIGH" if value > self.max else "TOO LOW" if value < self.min else ""
 
     def holds(self, figures: Mapping[str, Any]) -> bool:
-        """A figure that was not measured is outside of its bound."""
-        value = figures.get(self.name)
-        return isinstance(value, int | float) and value <= self.max
+        return not self.verdict(figures)
 
 
 def load(bench: str, path: Path = RANGESPEC) -> list[Bound]:
     """The bounds of one bench: `sim` or `xen`."""
-    return [Bound(name, float(spec["max"])) for name, spec in yaml.safe_load(path.read_text())[bench].items()]
+    return [Bound(name, **spec) for name, spec in yaml.safe_load(path.read_text())[bench].items()]
 
 
 def table(figures: Mapping[str, Any], bounds: list[Bound]) -> str:
     """Figures beside their bounds, a line each."""
     lines = [f"{'figure':<24}{'measured':>10}{'max':>8}"]
     for bound in bounds:
-        verdict = "" if bound.holds(figures) else "  TOO HIGH"
-        lines.append(f"{bound.name:<24}{figures.get(bound.name, '-'):>10}{bound.max:>8g}{verdict}")
+        line = f"{bound.name:<24}{figures.get(bound.name, '-'):>10}{bound.max:>8g}  {bound.verdict(figures)}"
+        lines.append(line.rstrip())
     return "\n".join(lines)

@@ -42,22 +42,25 @@ class Doctor:
     def findings(self) -> list[Object]:
         return list(json.loads(self.run("-o", "json"))["findings"])
 
-    def find(self, severity: str, subject: str, check: str, says: str = "") -> Object | None:
-        """The finding of this kind, if there is one."""
-        wanted = (severity, subject, check)
-        found = [f for f in self.findings() if (f["severity"], f["subject"], f["check"]) == wanted and says in f["what"]]
-        return found[0] if found else None
+    def find(self, *wanted: str, says: str = "") -> Object | None:
+        """The finding of this severity, subject and check, if there is one."""
+        return next((f for f in self.findings() if is_(f, wanted, says)), None)
 
-    def wait_well(self) -> None:
-        """Until nothing is an error."""
+    def wait_well(self, *but: str, says: str = "") -> None:
+        """Until nothing is an error, nor is there a finding like this."""
         try:
-            until(lambda: not any(f["severity"] == "error" for f in self.findings()))
+            until(lambda: not any(f["severity"] == "error" or is_(f, but, says) for f in self.findings()))
         except TimeoutError:
             raise AssertionError(self.run()) from None
 
 
-@pytest.fixture
+def is_(finding: Object, wanted: tuple[str, ...], says: str) -> bool:
+    return (finding["severity"], finding["subject"], finding["check"]) == wanted and says in finding["what"]
+
+
+@pytest.fixture(scope="module")
 def doctor(stack: Stack) -> Doctor:
+    """Of a stack that is well, as each test leaves it."""
     found = Doctor(stack)
     found.wait_well()
     return found
@@ -187,11 +190,10 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_what_is_broken_is_found_until_it_is_mended(stack: Stack, doctor: Doctor, host: SimulatedHost, case: Case) -> None:
     with case.breaks(stack, host):
-        found = until(lambda: doctor.find(*case.want, case.says))
+        found = until(lambda: doctor.find(*case.want, says=case.says))
         assert case.mend in found["mend"]
         assert case.says in doctor.run(code=1 if case.want[0] == "error" else 0)
-    until(lambda: doctor.find(*case.want, case.says) is None)
-    doctor.wait_well()
+    doctor.wait_well(*case.want, says=case.says)
 
 
 def test_a_domain_that_waits_for_a_person_is_found(tenant: Tenant, doctor: Doctor) -> None:
