@@ -30,9 +30,6 @@ RUNTIME = "/usr/local/sbin/crun"
 """To start a container, runc takes four seconds of an emulated CPU and crun one; and it starts two for each pod."""
 WEIGHTS = {"system.slice": 300, "libvirtd.service": 1000}
 """Of an emulated CPU; the kubelet's slice has 30, pods have 39. libxl gives a disk's script 40 s: three at once took longer."""
-SHARE = 384
-"""Of dom0 against a guest's 256: while guests boot, their starts go on. Not more: a guest's clock is read by traps here, and with a
-fifth of the CPU (1024) it did not get through its first timer ticks, and spun on for as long as dom0 had anything to do."""
 LEASE_SECONDS = 40
 GRACE_SECONDS = 90
 """A kubelet was kept from its Lease for over 40 s while two domains started at once."""
@@ -91,7 +88,6 @@ def install(host: XenHost, cluster: Cluster) -> None:
     started = " ".join(unit.name for unit in units if "[Install]" in unit.read_text())
     steps = (
         f"mountpoint -q {FOLDER} || {{ {mount}; }}",
-        f"xl sched-credit2 -d Domain-0 -w {SHARE}",
         *(f"systemctl set-property {unit} CPUWeight={weight}" for unit, weight in WEIGHTS.items()),
         "systemctl daemon-reload",
         f"systemctl enable -q --now {started}",

@@ -49,7 +49,7 @@ MASKED_UNITS = (  # they cost boot time, or (libvirt-guests) act on domains behi
 DEBIAN_GUEST = ("cloud-init", "ifupdown", "iproute2")  # with dependencies, without what these recommend
 LOCALE = "LANG=C.UTF-8\n"  # as Debian's own images for clouds have it; else cloud-init wants one that is not there
 DISABLED_UNITS = ("xendomains.service", "nfs-server.service")
-ENABLED_UNITS = ("xenlab-net.service", "xenlab-share.service", "kubexen-agent.service")
+ENABLED_UNITS = ("xenlab-net.service", "xenlab-share.service", "xenlab-weight.service", "kubexen-agent.service")
 
 
 class BuildError(RuntimeError):
