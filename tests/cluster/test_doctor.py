@@ -44,17 +44,17 @@ class Doctor:
 
     def find(self, *wanted: str, says: str = "") -> Object | None:
         """The finding of this severity, subject and check, if there is one."""
-        return next((f for f in self.findings() if is_(f, wanted, says)), None)
+        return next((f for f in self.findings() if matches(f, wanted, says)), None)
 
     def wait_well(self, *but: str, says: str = "") -> None:
         """Until nothing is an error, nor is there a finding like this."""
         try:
-            until(lambda: not any(f["severity"] == "error" or is_(f, but, says) for f in self.findings()))
+            until(lambda: not any(f["severity"] == "error" or matches(f, but, says) for f in self.findings()))
         except TimeoutError:
             raise AssertionError(self.run()) from None
 
 
-def is_(finding: Object, wanted: tuple[str, ...], says: str) -> bool:
+def matches(finding: Object, wanted: tuple[str, ...], says: str) -> bool:
     return (finding["severity"], finding["subject"], finding["check"]) == wanted and says in finding["what"]
 
 
