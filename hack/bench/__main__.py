@@ -131,7 +131,7 @@ def judge(figures: dict[str, Any], bench: str) -> int:
     """Print what has a bound; 1 when one is broken."""
     limits = bounds.load(bench)
     print("\n" + bounds.table(figures, limits))
-    broken = [limit.name for limit in limits if not limit.holds(figures)]
+    broken = [limit.name for limit in limits if limit.verdict(figures)]
     if broken:
         print(f"\noutside of {bounds.RANGESPEC.relative_to(ROOT)}: {', '.join(broken)}", file=sys.stderr)
     return 1 if broken else 0

@@ -28,9 +28,6 @@ class Bound:
             return "NOT MEASURED"
         return "TOO HIGH" if value > self.max else "TOO LOW" if value < self.min else ""
 
-    def holds(self, figures: Mapping[str, Any]) -> bool:
-        return not self.verdict(figures)
-
 
 def load(bench: str, path: Path = RANGESPEC) -> list[Bound]:
     """The bounds of one bench: `sim` or `xen`."""

@@ -6,7 +6,6 @@ difference of the two says anything.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import statistics
 import time
@@ -33,7 +32,7 @@ def measure(stack: Stack, rounds: int) -> dict[str, Any]:
     assert stack.lab is not None
     (host,) = stack.lab.hosts
     stack.kubectl("apply", "-f", str(ROOT / "examples/tiny/network.yaml"))
-    _create(stack, "xendisks", load.disk(NAME, NAMESPACE, pool="shared"))
+    stack.cluster.api.create(_collection("xendisks"), load.disk(NAME, NAMESPACE, pool="shared"))
     ours, bare, crashes = [], [], []
     for number in range(rounds + 1):
         host.ssh(f"rm -f {GUEST_LOGS}/guest-{NAMESPACE}.{NAME}.log")
@@ -63,17 +62,12 @@ def measure(stack: Stack, rounds: int) -> dict[str, Any]:
     }
 
 
-def _create(stack: Stack, plural: str, body: load.Object) -> None:
-    """By a connection of its own: the API server closes one that is idle for as long as a round takes."""
-    with contextlib.closing(load.Connection(stack.cluster)) as connection:
-        connection.create(_collection(plural), body)
-
-
 def _apply(stack: Stack) -> float:
     """Seconds from the call that creates the object to the watch's word that it is Ready."""
+    api = stack.cluster.api
     start = time.monotonic()
-    _create(stack, "xendomains", load.domain(NAME, NAMESPACE, pool="images", network="lan"))
-    stack.cluster.api.wait(f"{_collection('xendomains')}/{NAME}", is_ready, 240)
+    api.create(_collection("xendomains"), load.domain(NAME, NAMESPACE, pool="images", network="lan"))
+    api.wait(f"{_collection('xendomains')}/{NAME}", is_ready, 240)
     return time.monotonic() - start
 
 

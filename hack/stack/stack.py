@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -260,5 +261,5 @@ class Stack:
         """What kubectl says, also where it fails: a pod that does not run has no log, an API server that is away tells nothing."""
         try:
             return self.kubectl(*arguments)
-        except KubectlError as error:
+        except (KubectlError, subprocess.TimeoutExpired) as error:
             return str(error)
