@@ -50,7 +50,7 @@ test-contract: $(VENV)/.ready $(LIBVIRT_VENV) ## the drivers' one suite, on the 
 
 test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 	@$(PYTHON) -m hack.tools.build
-	@hack/level cluster 12 $(PYTHON) -m pytest -n 4 --dist loadfile tests/cluster
+	@hack/level cluster 12 $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/cluster
 
 test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real Xen hosts
 	@$(PYTHON) -m hack.tools.build
@@ -74,7 +74,7 @@ test-long: $(VENV)/.ready ## what takes too long for `test`: the drivers' suite 
 image: $(VENV)/.ready ## the image, as an archive in the cache
 	@$(PYTHON) -m hack.image
 
-.PHONY: lint generate bench bench-xen requirements
+.PHONY: lint generate bench bench-xen bench-install requirements
 lint: $(VENV)/.ready ## ruff, mypy, import-linter
 	@$(VENV)/bin/ruff check .
 	@cd operator && $(VENV)/bin/mypy --config-file ../pyproject.toml -p kubexen
@@ -91,6 +91,12 @@ bench-xen: $(VENV)/.ready ## a start on a real host, beside a bare `virsh create
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.xenlab build
 	@$(PYTHON) -m hack.bench xen
+
+bench-install: $(VENV)/.ready ## from `helm install` to the first domain, on a real node of a real host
+	@$(PYTHON) -m hack.tools.build
+	@$(PYTHON) -m hack.image
+	@$(PYTHON) -m hack.xenlab build
+	@$(PYTHON) -m hack.bench install
 
 requirements: $(VENV)/.ready ## pin the dependencies anew, from pyproject.toml
 	@hack/setup requirements "$(VENV)"

@@ -30,7 +30,7 @@ class Bound:
 
 
 def load(bench: str, path: Path = RANGESPEC) -> list[Bound]:
-    """The bounds of one bench: `sim` or `xen`."""
+    """The bounds of one bench: `sim`, `xen` or `install`."""
     return [Bound(name, **spec) for name, spec in yaml.safe_load(path.read_text())[bench].items()]
 
 

@@ -19,10 +19,12 @@ from hack.xenlab.host import GUEST_LOGS, XenHost
 
 NAMESPACE = "default"
 NAME = "bench"
+XL_NAME = f"{NAMESPACE}.{NAME}"
 ALLOWED_S = 0.5
 ALLOWED_SHARE = 0.1
 """What Kubexen may add to a bare start: the larger of the two."""
 
+BARE = "bare"
 XML = "/run/kubexen-bench.xml"
 CREATE = f"start=$(date +%s%N) && virsh -q -c xen:///system create {XML} >/dev/null && echo $(($(date +%s%N) - start))"
 
@@ -35,13 +37,13 @@ def measure(stack: Stack, rounds: int) -> dict[str, Any]:
     stack.cluster.api.create(_collection("xendisks"), load.disk(NAME, NAMESPACE, pool="shared"))
     ours, bare, crashes = [], [], []
     for number in range(rounds + 1):
-        host.ssh(f"rm -f {GUEST_LOGS}/guest-{NAMESPACE}.{NAME}.log")
+        host.ssh(f"rm -f {GUEST_LOGS}/guest-{XL_NAME}.log")
         applied = _apply(stack)
-        description = _description(host)
-        host.guest_wait(f"{NAMESPACE}.{NAME}", "guest up")
-        crashes.append(flags.on_xen(stack, host, f"{_collection('xendomains')}/{NAME}", f"{NAMESPACE}.{NAME}"))
+        xml = description(host, XL_NAME)
+        host.guest_wait(XL_NAME, "guest up")
+        crashes.append(flags.on_xen(stack, host, f"{_collection('xendomains')}/{NAME}", XL_NAME))
         stack.kubectl("delete", "xd", NAME, "--timeout=120s")
-        created = _virsh_create(host, description)
+        created = virsh_create(host, xml)
         print(f"round {number}: applied to Ready {applied:.2f} s, virsh create {created:.2f} s, a crash shown "
               f"after {crashes[-1]:.2f} s", flush=True)
         ours.append(applied)
@@ -71,21 +73,22 @@ def _apply(stack: Stack) -> float:
     return time.monotonic() - start
 
 
-def _virsh_create(host: XenHost, description: str) -> float:
-    """Seconds that `virsh create` takes in dom0, by dom0's clock."""
-    host.write(XML, description)
+def description(host: XenHost, domain: str) -> str:
+    """A running domain's XML, under another name, and without what says that it is Kubexen's."""
+    tree = ET.fromstring(host.ssh(f"virsh -c xen:///system dumpxml --inactive {domain}").stdout)
+    for kind in ("metadata", "uuid", "name"):
+        tree.remove(tree.find(kind))
+    ET.SubElement(tree, "name").text = BARE
+    return ET.tostring(tree, encoding="unicode")
+
+
+def virsh_create(host: XenHost, xml: str) -> float:
+    """Seconds that `virsh create` takes in dom0, by dom0's clock. The domain is destroyed after it."""
+    host.write(XML, xml)
     try:
         return int(host.ssh(CREATE).stdout) / 1e9
     finally:
-        host.ssh(f"virsh -q -c xen:///system destroy {NAMESPACE}.{NAME}", check=False)
-
-
-def _description(host: XenHost) -> str:
-    """The running domain's XML, without what says that it is Kubexen's."""
-    tree = ET.fromstring(host.ssh(f"virsh -c xen:///system dumpxml --inactive {NAMESPACE}.{NAME}").stdout)
-    for metadata in tree.findall("metadata"):
-        tree.remove(metadata)
-    return ET.tostring(tree, encoding="unicode")
+        host.ssh(f"virsh -q -c xen:///system destroy {BARE}", check=False)
 
 
 def _collection(plural: str) -> str:

@@ -22,9 +22,10 @@ FULL_LOOK = 5.0
 """Seconds between two looks of an agent at everything."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A running control plane; a node that falls silent is NotReady after 10 seconds."""
+    """A running control plane; a node that falls silent is NotReady after 10 seconds. Few modules use it, and one at rest
+    costs CPU that the others then lack: it ends with its module."""
     with Cluster(tmp_path_factory.mktemp("cluster"), node_monitor_grace_period=10) as cluster:
         yield cluster
 
@@ -77,6 +78,11 @@ def tenant(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Tenant]:
         tenant.cordon(host.name, False)
     tenant.clear()
     stack.cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What has a cluster of its own comes first: those modules take long, and the workers' stacks do not run beside them."""
+    items.sort(key=lambda item: "stack" in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,27 +15,19 @@ from typing import Any
 
 import pytest
 
+from hack.bench import install, xen
 from hack.stack.demo import demo
-from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, ROOT, WAIT, Stack
+from hack.stack.guest import manifest
+from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, WAIT, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.conftest import Figure
 from tests.e2e.domains import PODS, SLOW, anchors, boot, pods, rolled_out, where
 from tests.e2e.pods import kib
 from tests.e2e.volumes import BUSY, local, volume
-from tests.xen.guests import manifest
 
 WEB, KEEPER, MOVED = "web", "keeper", "tiny-pvh"
 AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
-XML = "/root/bare.xml"
-BARE = f"""
-virsh -q -c xen:///system dumpxml --inactive default.{WEB} |
-    sed -e '/<metadata>/,/<\\/metadata>/d' -e 's/default.{WEB}/bare/' -e '/<uuid>/d' >{XML}
-begin=$(date +%s%N)
-virsh -q -c xen:///system create {XML} >/dev/null
-echo $(($(date +%s%N) - begin))
-virsh -q -c xen:///system destroy bare
-"""
 DESTROY = """
 from pathlib import Path
 from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands
@@ -58,8 +50,7 @@ BINDINGS = "/usr/lib/xen-4*/lib/python"
 def installed(stack: Stack) -> datetime:
     """When `helm install` began."""
     begin = datetime.now(UTC)
-    stack.install()
-    stack.kubectl("apply", "-f", str(ROOT / "examples/tiny/network.yaml"))
+    install.install(stack)
     return begin
 
 
@@ -69,29 +60,9 @@ def web(stack: Stack, installed: datetime, figure: Figure) -> str:
     stack.apply(manifest(WEB))
     stack.wait_reason(WEB, "Running", SLOW)
     figure("helm install to the first domain Ready, s", (datetime.now(UTC) - installed).total_seconds())
-    node = stack.get("xd", WEB)["status"]["nodeName"]
-    (agent,) = (pod for pod in pods(stack, AGENTS) if pod["spec"]["nodeName"] == node)
-    (anchor,) = anchors(stack, WEB)
-    for what, when in (
-        ("the agent's container runs", runs_since(agent)),
-        ("its XenHost is Ready", ready_since(stack.get("xhost", node))),
-        ("the anchor is made", anchor["metadata"]["creationTimestamp"]),
-        ("the anchor runs", runs_since(anchor)),
-        ("the domain is Ready", ready_since(stack.get("xd", WEB))),
-    ):
-        figure(f"- until {what}, s", (datetime.fromisoformat(when) - installed).total_seconds())
-    first_words = stack.kubectl("logs", "-n", AGENTS, agent["metadata"]["name"], "--timestamps").split(maxsplit=1)[0]
-    took = datetime.fromisoformat(first_words) - datetime.fromisoformat(runs_since(agent))
-    figure("- of it Python's import in the agent, s", took.total_seconds())
+    for name, seconds in install.steps(stack, installed, WEB).items():
+        figure(f"- {name}", seconds)
     return f"default.{WEB}"
-
-
-def runs_since(pod: dict[str, Any]) -> str:
-    return str(pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"])
-
-
-def ready_since(document: dict[str, Any]) -> str:
-    return next(str(c["lastTransitionTime"]) for c in document["status"]["conditions"] if c["type"] == "Ready")
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +240,7 @@ def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_
     (anchor,) = anchors(stack, KEEPER)
     its_boot, uid = boot(host, web), anchor["metadata"]["uid"]
     stack.helm("uninstall", RELEASE)
-    figure("a bare `virsh create` of the first domain, s", int(host.ssh(BARE).stdout) / 1e9)
+    figure("a bare `virsh create` of the first domain, s", xen.virsh_create(host, xen.description(host, web)))
     stack.cluster.api.wait_gone(f"/api/v1/namespaces/{AGENTS}", WAIT)
     for dom0 in lab.hosts:
         dom0.until(f"! {AGENT}", WAIT)

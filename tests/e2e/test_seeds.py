@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from hack.stack.dom0 import DEBIAN_GUEST
+from hack.stack.guest import manifest
 from hack.stack.stack import ROOT, WAIT, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.volumes import local, volume
-from tests.xen.guests import manifest
 
 pytestmark = pytest.mark.long
 

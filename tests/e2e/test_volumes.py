@@ -16,6 +16,7 @@ import yaml
 
 from hack.cluster import KubectlError
 from hack.stack import dom0
+from hack.stack.guest import manifest
 from hack.stack.stack import ROOT, WAIT, XEN, Stack
 from hack.xenlab.host import XenHost
 from hack.xenlab.lab import Lab
@@ -37,7 +38,6 @@ from tests.e2e.volumes import (
     volume,
     wait_silent,
 )
-from tests.xen.guests import manifest
 
 NAME = "writer"
 XL_NAME = f"default.{NAME}"

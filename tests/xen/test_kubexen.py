@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from hack.stack.guest import NAME, XL_NAME, manifest
 from hack.stack.stack import ROOT, Stack
 from hack.xenlab.host import HostError
 from hack.xenlab.host import XenHost as LabHost
 from kubexen.api.quantity import Quantity
 from kubexen.api.xenhost import XenHost
-from tests.xen.guests import NAME, XL_NAME, manifest
 
 SHARE = {"weight": 512, "cap": 50}
 VIRSH = "virsh -c xen:///system"

@@ -1,4 +1,4 @@
-"""The small guest that tests of this folder apply."""
+"""The small guest that the tests of real hosts apply, and the bench of an install."""
 
 from __future__ import annotations
 
