@@ -42,8 +42,8 @@ def install(stack: Stack) -> None:
 
 
 def steps(stack: Stack, begin: datetime, domain: str) -> dict[str, float]:
-    """Seconds from `begin` to each step of a first domain's start, of whole seconds, as Kubernetes tells them; and what of them
-    the agent's import took."""
+    """Seconds from `begin` to each step of a first domain's start, as Kubernetes tells them, which leaves out what a second had
+    begun; and what of them the agent's import took at the least."""
     status = stack.get("xd", domain)["status"]
     (agent,) = _pods(stack, AGENTS, f"spec.nodeName={status['nodeName']}")
     (anchor,) = (pod for pod in _pods(stack, xen.NAMESPACE) if pod["metadata"]["uid"] == status["anchorUID"])
@@ -57,7 +57,7 @@ def steps(stack: Stack, begin: datetime, domain: str) -> dict[str, float]:
     log = stack.kubectl("logs", "-n", AGENTS, agent["metadata"]["name"], "--timestamps")
     imported = datetime.fromisoformat(log.split(maxsplit=1)[0])  # when it can say something
     return {name: (when - begin).total_seconds() for name, when in at.items()} | {
-        "import_s": (imported - at["agent_runs_s"]).total_seconds()
+        "import_s": (imported - at["agent_runs_s"]).total_seconds() - 1
     }
 
 
