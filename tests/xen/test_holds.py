@@ -13,12 +13,14 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hack.stack.hosts import ROOT
 from kubexen.hypervisor.drivers.libvirt.loops import LoopDevices
+from kubexen.hypervisor.errors import Failed
 
 POD = "a1"
 BUSY = "target is busy"
@@ -157,6 +159,25 @@ def test_an_image_is_held_by_the_kernel_whatever_becomes_of_the_agent(machine: M
     kill(machine.agent("release", "files"))
     assert not machine.path().exists()
     until(lambda: BUSY not in run("umount", volume))
+
+
+def test_a_device_that_is_open_elsewhere_is_let_go_when_it_is_closed(tmp_path: Path) -> None:
+    name = f"test-{uuid.uuid4()}"
+    with open(tmp_path / "disk.img", "wb+") as image:
+        image.truncate(SIZE)
+        device = LoopDevices().make(name, image.fileno(), read_only=False)
+    opened = os.open(device, os.O_RDONLY)
+    try:
+        with pytest.raises(Failed, match=f"{device} is open elsewhere"):
+            LoopDevices(closed_within=0.1).remove(name)
+        assert name in LoopDevices().names()
+        with ThreadPoolExecutor() as pool:
+            removed = pool.submit(LoopDevices().remove, name)
+            os.close(opened)
+            removed.result()
+        assert name not in LoopDevices().names()
+    finally:
+        LoopDevices().remove(name)
 
 
 def test_a_device_is_held_by_the_agent_and_by_the_next_one_at_once(machine: Machine, tmp_path: Path) -> None:

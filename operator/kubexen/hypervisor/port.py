@@ -261,7 +261,8 @@ class Hypervisor(Protocol):
         """
 
     def unloop(self, name: str) -> None:
-        """Let go of what `loop` made under this name. Again: nothing. Errors: Failed."""
+        """Let go of what `loop` made under this name: of its file as well, when this returns. Again: nothing.
+        Errors: Failed (as long as somebody has the device open)."""
 
     def loops(self) -> Sequence[str]:
         """The names of all that `loop` made and is still there. Errors: Failed."""

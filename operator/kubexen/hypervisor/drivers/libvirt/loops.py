@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +36,8 @@ _INFO = struct.Struct("=QQQQQIIII64s64s32s2Q")
 _CONFIG = struct.Struct(f"=II{_INFO.size}s8Q")
 
 TRIES = 8
+CLOSED_WITHIN = 5.0
+"""Seconds that what has a device open beside its domain may take: udev looks into each that changes, for a moment."""
 
 
 class Loops(Protocol):
@@ -59,9 +62,11 @@ class NoLoops:
 
 
 class LoopDevices:
-    def __init__(self, root: Path = Path("/"), blocks: Path = Path("/sys/block")) -> None:
+    def __init__(
+        self, root: Path = Path("/"), blocks: Path = Path("/sys/block"), closed_within: float = CLOSED_WITHIN
+    ) -> None:
         """Below `root` is the host's /dev: a container's own has no node of a device that came after it."""
-        self._devices, self._blocks = root / "dev", blocks
+        self._devices, self._blocks, self._closed_within = root / "dev", blocks, closed_within
 
     def make(self, name: str, file: int, *, read_only: bool) -> str:
         wanted = os.fstat(file)
@@ -70,15 +75,23 @@ class LoopDevices:
                 with _open(device, os.O_RDONLY) as loop:
                     fcntl.ioctl(loop, _SET_CAPACITY)  # the file may have grown
                 return _on_host(device)
-            self._clear(device)
+        self.remove(name)
         try:
             return self._attach(name, file, read_only)
         except OSError as error:
             raise Failed(f"no loop device for {name}: {error.strerror}") from error
 
     def remove(self, name: str) -> None:
-        for device, _, _ in self._ours(name):
-            self._clear(device)
+        """Return when the file is let go of: whoever hears that it is may mount it elsewhere.
+
+        Raises:
+            Failed: somebody has the device open. It goes when it is closed.
+        """
+        end = time.monotonic() + self._closed_within
+        while still := self._clear_all(name):
+            if time.monotonic() > end:
+                raise Failed(f"{_on_host(still[0])} is open elsewhere, and holds its file until it is closed")
+            time.sleep(0.05)
 
     def names(self) -> Sequence[str]:
         return sorted({name for _, name, _, _ in self._all()})
@@ -138,8 +151,14 @@ class LoopDevices:
             raise Failed(f"loop devices cannot be listed: {self._blocks}: {error.strerror}") from error
         return [self._blocks / name for name in sorted(names) if name.startswith("loop") and _is_in_use(self._blocks / name)]
 
+    def _clear_all(self, name: str) -> list[Path]:
+        """Detach those of this name; which of them are there still."""
+        for device, _, _ in self._ours(name):
+            self._clear(device)
+        return [device for device, _, _ in self._ours(name)]
+
     def _clear(self, device: Path) -> None:
-        """Detach it; one that is still open somewhere goes when it is closed."""
+        """Detach it; one that is still open somewhere goes when it is closed, and the kernel says nothing of it."""
         try:
             with _open(device, os.O_RDONLY) as loop:
                 fcntl.ioctl(loop, _CLEAR_FD)
