@@ -14,6 +14,7 @@ from hack.cluster import KubectlError
 from hack.cluster.api import APPLY_PATCH
 from kubexen.api.names import API_VERSION, CONTROLLER_MANAGER
 from kubexen.api.xendomain import XenDomain
+from kubexen.hypervisor.errors import Failed
 from kubexen.plan.placement import owned
 from tests.cluster import manifests
 from tests.cluster.tenant import Tenant, condition, is_ready, until, xl
@@ -75,6 +76,21 @@ def test_a_domain_has_its_claims_and_gives_them_back(tenant: Tenant, kubelets: K
     assert raw.stat().st_ino not in open_files(tenant.host(node).agent.pid)
     with xl(tenant.host(node)) as sim:
         assert sim.loops() == {}
+
+
+def test_a_claim_that_is_open_elsewhere_is_given_back_when_it_is_closed(tenant: Tenant, kubelets: Kubelets) -> None:
+    kubelets.claim("files", "ReadWriteMany", kind="nfs")
+    tenant.run(claiming("web", "files"))
+    node, _ = tenant.where("web")
+    with xl(tenant.host(node)) as sim:
+        sim.fail_next("unloop", Failed, "/dev/loop7 is open elsewhere", times=4)
+        tenant.power("web", "Halted")
+        event = tenant.wait_event("web", "StillHeld")
+        assert event["type"] == "Warning"
+        assert event["note"].endswith("is let go of yet: /dev/loop7 is open elsewhere")
+        tenant.wait_reason("web", "Halted")
+        assert sim.loops() == {}
+    assert kubelets.links(node) == {}
 
 
 def test_a_claim_that_comes_later(tenant: Tenant, kubelets: Kubelets) -> None:

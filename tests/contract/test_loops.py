@@ -81,11 +81,14 @@ def test_a_file_that_took_the_name_of_the_first_is_another(lab: Lab, name: str, 
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["to-write", "read-only"])
-def test_a_guest_runs_with_one_by_a_link_to_it(lab: Lab, name: str, image: Path, read_only: bool) -> None:
+def test_a_guest_runs_with_one_by_a_link_to_it_until_it_is_destroyed(lab: Lab, name: str, image: Path, read_only: bool) -> None:
     link = lab.options.disk_dir / f"{name}.link"
     link.symlink_to(loop(lab, name, image, read_only=read_only))
     try:
         config = lab.start(disks=(DiskConfig(str(link), "xvda", read_only=read_only, block_device=True),))
         assert [disk.key for disk in lab.driver.devices(config.uuid).disks] == ["xvda"]
+        lab.driver.destroy(config.uuid, lab.state(config.uuid).domid)
+        lab.driver.unloop(name)
+        assert name not in lab.driver.loops()
     finally:
         link.unlink()

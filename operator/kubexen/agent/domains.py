@@ -114,9 +114,18 @@ class Domains:
         return await self._save(domain, plan)
 
     async def _give_back(self, domain: XenDomain) -> None:
-        """Let go of what a domain that has left had on this host."""
-        await self._claims.release(claim.uid for claim in domain.status.claims)
-        await self._devices.remove(domain_uuid(domain))
+        """Let go of what a domain that has left had on this host.
+
+        Raises:
+            HypervisorError, OSError: something is held still, which is told; nothing may be said to be released.
+        """
+        try:
+            await self._claims.release(claim.uid for claim in domain.status.claims)
+            await self._devices.remove(domain_uuid(domain))
+        except (HypervisorError, OSError) as error:
+            what = f"The domain has left {self._host.node}, but not all that it had there is let go of yet: {error}"
+            self._events.event(reference(domain.metadata), "Warning", "StillHeld", what)
+            raise
         await asyncio.to_thread(self._seeds.remove, domain_uuid(domain))
         await asyncio.to_thread(self._anchors.leave, domain_uuid(domain), domain.status.anchor_uid or "")
 
