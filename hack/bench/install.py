@@ -11,9 +11,9 @@ from typing import Any
 
 from hack.bench import xen
 from hack.stack import guest
-from hack.stack.stack import AGENTS, ROOT, Stack
+from hack.stack.stack import AGENTS, ROOT, WAIT, Stack
 
-PATIENCE = 480.0
+PATIENCE = 2 * WAIT
 """Seconds that the domain may take, and before it the node."""
 IDLE = "awk '/^cpu / {print $5}' /proc/stat"
 AT_REST = f"idle=$({IDLE}); sleep 10; [ $(($({IDLE}) - idle)) -ge 500 ]"

@@ -76,9 +76,9 @@ def _apply(stack: Stack) -> float:
 def description(host: XenHost, domain: str) -> str:
     """A running domain's XML, under another name, and without what says that it is Kubexen's."""
     tree = ET.fromstring(host.ssh(f"virsh -c xen:///system dumpxml --inactive {domain}").stdout)
-    for kind in ("metadata", "uuid", "name"):
+    for kind in ("metadata", "uuid"):
         tree.remove(tree.find(kind))
-    ET.SubElement(tree, "name").text = BARE
+    tree.find("name").text = BARE
     return ET.tostring(tree, encoding="unicode")
 
 

@@ -80,11 +80,6 @@ def tenant(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Tenant]:
     stack.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What has a cluster of its own comes first: those modules take long, and the workers' stacks do not run beside them."""
-    items.sort(key=lambda item: "stack" in getattr(item, "fixturenames", ()))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that fails because a part of the cluster has died says so; one on the stack shows what its parts say."""

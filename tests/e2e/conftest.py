@@ -80,11 +80,6 @@ def lab(stack: Stack) -> Lab:
     return stack.lab
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the Xen hosts comes last: once they are up, they leave little of the machine to others."""
-    items.sort(key=lambda item: "stack" in getattr(item, "fixturenames", ()))
-
-
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace in which pods must be as Pod Security's `restricted` wants them; at the end they are forced to go."""

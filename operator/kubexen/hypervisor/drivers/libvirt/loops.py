@@ -70,12 +70,14 @@ class LoopDevices:
 
     def make(self, name: str, file: int, *, read_only: bool) -> str:
         wanted = os.fstat(file)
-        for device, found, is_read_only in self._ours(name):
+        ours = list(self._ours(name))
+        for device, found, is_read_only in ours:
             if (found, is_read_only) == ((_encoded(wanted.st_dev), wanted.st_ino), read_only):
                 with _open(device, os.O_RDONLY) as loop:
                     fcntl.ioctl(loop, _SET_CAPACITY)  # the file may have grown
                 return _on_host(device)
-        self.remove(name)
+        if ours:
+            self.remove(name)
         try:
             return self._attach(name, file, read_only)
         except OSError as error:
