@@ -56,19 +56,19 @@ test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real 
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.image
 	@$(PYTHON) -m hack.xenlab build
-	@hack/level e2e 25 $(PYTHON) -m pytest -m "not long" tests/e2e
+	@hack/level e2e 30 $(PYTHON) -m pytest -m "not long" tests/e2e
 
 test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen 10 $(PYTHON) -m pytest -m "not long" tests/xen
 
-test-long: $(VENV)/.ready ## what takes too long for `test`: the drivers' suite in real dom0s, more of what cuts an anchor short, cloud-init in a Debian guest
+test-long: $(VENV)/.ready ## what takes too long for `test`: the drivers' suite in real dom0s, a rollback by helm, cloud-init in a Debian guest
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.image
 	@$(PYTHON) -m hack.xenlab build --debian-guest
 	@hack/level long-xen 15 $(PYTHON) -m pytest -m long tests/xen
-	@hack/level long-e2e 25 $(PYTHON) -m pytest -m long tests/e2e
+	@hack/level long-e2e 15 $(PYTHON) -m pytest -m long tests/e2e
 
 .PHONY: image
 image: $(VENV)/.ready ## the image, as an archive in the cache

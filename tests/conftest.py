@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What needs a whole stack comes last: once it is up, it leaves less of the machine to others, and what has a cluster of its
-    own takes long."""
-    items.sort(key=lambda item: "stack" in getattr(item, "fixturenames", ()))
+    own takes long. Where files are dealt out to workers the largest come first, so that no worker is left with one at the end."""
+    sizes = Counter(item.path for item in items) if hasattr(config, "workerinput") else Counter[Path]()
+    items.sort(key=lambda item: ("stack" in getattr(item, "fixturenames", ()), -sizes[item.path]))

@@ -153,25 +153,33 @@ def binary(name: str, cache: Path | None = None) -> Path:
 
 
 def _build_into(family: Family, folder: Path, cache: Path) -> None:
+    """All commands at once: while one is linked, which takes one CPU, another's packages are compiled."""
     go = find_go(cache)
     source = HERE / family.name
-    for command, package in family.commands.items():
-        start = time.monotonic()
-        print(f"building {family.name} {family.version}: {command} ...", end="", file=sys.stderr, flush=True)
-        arguments = ["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", family.linker_flags]
-        arguments += [f"-tags={','.join(family.tags)}"] if family.tags else []
-        try:
-            _run([str(go), *arguments, "-o", str(folder / "bin" / command), package], source)
-        except BaseException:
-            print(" failed", file=sys.stderr)
-            raise
-        print(f" {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    print(f"building {family.name} {family.version}: {', '.join(family.commands)} ...", end="", file=sys.stderr, flush=True)
+    arguments = ["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", family.linker_flags]
+    arguments += [f"-tags={','.join(family.tags)}"] if family.tags else []
+    try:
+        (folder / "bin").mkdir()
+        _run([str(go), *arguments, "-o", str(folder / "bin"), *family.commands.values()], source)
+        for command, package in family.commands.items():
+            (folder / "bin" / _called(package)).rename(folder / "bin" / command)
+    except BaseException:
+        print(" failed", file=sys.stderr)
+        raise
+    print(f" {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     if family.files:
         module = Path(_run([str(go), "list", "-m", "-f", "{{.Dir}}", family.module], source).strip())
         for path, original in family.files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             # Not copy(): files of the module cache are read-only, and a cache is to be removable.
             shutil.copyfile(module / original, folder / path)
+
+
+def _called(package: str) -> str:
+    """What `go build` calls a package's command: by its path's last part that is no version."""
+    return re.sub(r"/v[0-9]+$", "", package).rpartition("/")[2]
 
 
 def _run(command: list[str], folder: Path) -> str:

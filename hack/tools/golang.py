@@ -27,8 +27,11 @@ def cache_folder() -> Path:
 
 
 def go_environment() -> dict[str, str]:
-    """The environment of every go command: nothing of the user's settings changes what is built."""
-    return os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    """The environment of every go command: nothing of the user's settings changes what is built.
+
+    With GOGC the compiler, a program in Go too, leaves more of its garbage: a seventh of the CPU that a build takes.
+    """
+    return os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local", "GOGC": "400"}
 
 
 def find_go(cache: Path) -> Path:

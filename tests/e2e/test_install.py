@@ -9,6 +9,7 @@ import json
 import subprocess
 import tarfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,12 @@ BINDINGS = "/usr/lib/xen-4*/lib/python"
 
 
 @pytest.fixture(scope="module")
-def installed(stack: Stack) -> datetime:
-    """When `helm install` began."""
+def installed(stack: Stack) -> Iterator[datetime]:
+    """When `helm install` began; at the end there is no domain."""
     begin = datetime.now(UTC)
     install.install(stack)
-    return begin
+    yield begin
+    delete_all(stack)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def drained(stack: Stack, lab: Lab, web: str) -> XenHost:
 
 
 @pytest.fixture(scope="module")
-def applied(stack: Stack, drained: XenHost) -> XenHost:
+def applied(stack: Stack, drained: XenHost) -> Iterator[XenHost]:
     """A domain with a claim and a seed begins to start; the host that has its claim."""
     drained.ssh(f"mkdir -p {CLAIM} && truncate -s 8M {CLAIM}/disk.img")
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": "default"},
@@ -87,7 +89,9 @@ def applied(stack: Stack, drained: XenHost) -> XenHost:
         KEEPER, type="pvh", memory={"size": "128Mi"}, disks=[{"name": "files", "claimName": "files", "target": "xvda"}],
         cloudInit={"userData": {"secretName": "login", "key": "text"}},
     ))  # fmt: skip
-    return drained
+    yield drained
+    delete_all(stack)
+    stack.kubectl("delete", "pvc/files", "pv/pv-files", "secret/login", "--timeout=60s")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,13 @@ def keeper(stack: Stack, applied: XenHost) -> str:
     stack.wait_reason(KEEPER, "Running", SLOW)
     applied.guest_wait(f"default.{KEEPER}", "guest up")
     return f"default.{KEEPER}"
+
+
+def delete_all(stack: Stack) -> None:
+    """Delete every domain and disk, and wait until no anchor is left."""
+    stack.kubectl("delete", "xd,xdisk", "--all", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+    for pod in stack.cluster.api.get(PODS)["items"]:
+        stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
 
 
 def wait_read(stack: Stack, host: XenHost, how: str) -> None:
@@ -260,13 +271,10 @@ def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_
 
 @pytest.mark.usefixtures("keeper")
 def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, applied: XenHost) -> None:
-    stack.kubectl("delete", "xd,xdisk", "--all", f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
-    for pod in stack.cluster.api.get(PODS)["items"]:
-        stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
+    delete_all(stack)
     for host in lab.hosts:
         assert "default." not in host.ssh("xl list").stdout
         assert host.ssh("find /srv/shared -path '*/.kubexen*' -type f").stdout == ""
         left = "losetup -l -n -O NAME,BACK-FILE; find /run/kubexen/disks /run/kubexen/seeds -mindepth 1"
         assert host.ssh(left, check=False).stdout == ""
     assert applied.ssh(f"head -c 12 {CLAIM}/disk.img").stdout == "to-the-claim"
-    stack.kubectl("delete", "pvc/files", "pv/pv-files", "secret/login", "--timeout=60s")

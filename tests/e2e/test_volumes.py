@@ -31,6 +31,7 @@ from tests.e2e.volumes import (
     SERVE,
     SERVE_NO_MORE,
     SHARED,
+    UP,
     Writer,
     local,
     lost,
@@ -113,7 +114,7 @@ def guest(stack: Stack, source: XenHost, target: XenHost, applied: None) -> Writ
     source.ssh(f"rm {IMAGE} && truncate -s {BYTES} {IMAGE}")  # here, for a client of NFS sees another's changes late
     patch(stack, shutdownGracePeriodSeconds=61)  # a spec that changes is tried at once
     stack.wait_reason(NAME, "Running", SLOW)
-    source.guest_wait(XL_NAME, "guest up")
+    source.guest_wait(XL_NAME, UP)
     guest = Writer(source, XL_NAME)
     guest.write("xvda", "xvdb", "xvdc")
     return guest
@@ -126,14 +127,13 @@ Unharmed = Callable[[], None]
 def unharmed(stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer) -> Iterator[Unharmed]:
     """Asks whether the guest lives and writes as before, all it was told is on its disks, and the other host has nothing of them.
     A test that ends has asked it."""
-    before = guest.life()
+    before = guest.seen().life
 
     def ask() -> None:
-        guest.writes_on()
-        told = guest.told()
-        assert guest.life() == before
+        now = guest.writes_on()
+        assert now.life == before
         assert where(stack, lab, NAME) == (source, before.domid)
-        assert lost(target, told, LUN, IMAGE) + lost(source, told, DEVICE) == ""
+        assert lost(target, now.told, LUN, IMAGE) + lost(source, now.told, DEVICE) == ""
         assert target.ssh(HAS, check=False).stdout == ""
 
     yield ask
@@ -284,7 +284,6 @@ def test_an_anchors_container_is_killed(stack: Stack, source: XenHost, unharmed:
     assert stack.get("xd", NAME)["status"]["anchorUID"] == before["metadata"]["uid"]
 
 
-@pytest.mark.long
 def test_the_anchor_is_deleted_by_force(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     stack.kubectl("delete", f"pod/{before['metadata']['name']}", "--grace-period=0", "--force", "--wait=false")
@@ -293,7 +292,6 @@ def test_the_anchor_is_deleted_by_force(stack: Stack, source: XenHost, unharmed:
     anew(stack, before)
 
 
-@pytest.mark.long
 def test_the_anchor_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     """Which is to ask the domain to leave its node. There is no other that has the device."""
     before = anchor(stack)
@@ -305,7 +303,6 @@ def test_the_anchor_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed
     anew(stack, before)
 
 
-@pytest.mark.long
 def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     stack.kubectl("cordon", target.name)
@@ -317,19 +314,17 @@ def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target:
     anew(stack, before)
 
 
-@pytest.mark.long
 def test_the_guest_reboots(stack: Stack, source: XenHost, guest: Writer) -> None:
-    told, before = guest.told(), guest.life()
+    before, told = guest.seen()
     guest.reboot()
     assert lost(source, told, DEVICE) == ""
-    after = guest.life()
+    after = guest.seen().life
     assert after.domid > before.domid
     stack.wait("xd", NAME, f"jsonpath={{.status.domid}}={after.domid}", SLOW)
     stack.wait_reason(NAME, "Running")
     guest.write("xvda", "xvdb", "xvdc", after=told)
 
 
-@pytest.mark.long
 def test_the_kubelet_evicts_the_anchor(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     """Its node is short of memory, as that kubelet has it."""
     before = anchor(stack)
@@ -341,7 +336,6 @@ def test_the_kubelet_evicts_the_anchor(stack: Stack, source: XenHost, unharmed: 
     take_away(source, before)
 
 
-@pytest.mark.long
 def test_kubelet_and_containerd_are_restarted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     restart(stack, source, "containerd", "kubelet")
@@ -350,7 +344,6 @@ def test_kubelet_and_containerd_are_restarted(stack: Stack, source: XenHost, unh
     assert after["status"]["containerStatuses"][0]["containerID"] == before["status"]["containerStatuses"][0]["containerID"]
 
 
-@pytest.mark.long
 def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     stack.kubectl("delete", f"node/{source.name}")
@@ -365,26 +358,25 @@ def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) 
     take_away(source, before)
 
 
-@pytest.mark.long
 def test_a_drain_takes_the_claims_along(stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer) -> None:
     """When none of them is its node's own any more. The guest is shut down before any leaves, and each is on one node at a time."""
     patch(stack, disks=[disk for disk in disks() if disk["name"] != "device"])
     since = stack.cluster.api.get(PODS)
-    with sampled(source, guest.life().domid, *MOUNTS) as samples:
+    with sampled(source, guest.seen().life.domid, *MOUNTS) as samples:
         drain(stack, source, SLOW)
         stack.wait_reason(NAME, "Running", SLOW)
     stack.kubectl("uncordon", source.name)
-    told = guest.told()
+    told = guest.seen().told
     assert where(stack, lab, NAME)[0] == target
     assert samples[0] == {"domain", *MOUNTS}
     assert all(sample >= set(MOUNTS) for sample in samples if "domain" in sample)
     assert samples[-1] == set()
     assert holders(stack, since) == [{source.name}, set(), {target.name}]
-    target.guest_wait(XL_NAME, "guest up")
+    target.guest_wait(XL_NAME, UP)
     assert lost(target, told, LUN, IMAGE) == ""
     moved = Writer(target, XL_NAME)
     moved.write("xvda", "xvdc", after=told)
-    assert lost(target, moved.told(), LUN, IMAGE) == ""
+    assert lost(target, moved.seen().told, LUN, IMAGE) == ""
 
 
 def test_nothing_is_left(stack: Stack, source: XenHost, target: XenHost) -> None:

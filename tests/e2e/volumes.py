@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hack.xenlab.host import GUEST_LOGS, HostError, XenHost
-from tests.e2e.domains import SLOW, boot
+from tests.e2e.domains import SLOW
 
 BUSY = "target is busy"
 BYTES = 8 << 20
@@ -46,8 +46,16 @@ rm {LUN}
 # Sector N of each disk gets N, on stable storage, and only then it is told.
 WRITE = (
     "(n={after}; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
-    "2>/dev/null || {{ echo not written: $n on $d; exit; }}; done; echo told $n; sleep 0.5; done) &"
+    "2>/dev/null || {{ echo not written: $n on $d; exit; }}; done; echo told $n; sleep 2; done) &"
 )
+UP = "guest up"  # a guest of the lab says so when it has booted
+# How often it booted, the last number it was told, and what it could not write or -.
+SEEN = f"""
+/{UP}/ {{ boots++ }}
+/^told [0-9]+$/ {{ told = $2 }}
+/not written/ {{ lost = lost $0 "; " }}
+END {{ print boots + 0, told + 0, lost "-" }}
+"""
 SAMPLES = "/run/sampled"
 SAMPLE = f"""
 (
@@ -91,10 +99,17 @@ def local(path: str, node: str) -> dict[str, Any]:
 
 
 class Life(NamedTuple):
-    """One life of a guest: another of either is another life."""
+    """One life of a guest: another of either is another life. `domid`: 0 when it is not there."""
 
     domid: int
-    boot: str
+    boots: int
+
+
+class Seen(NamedTuple):
+    """What a guest was seen to do. `told`: the last number that it was told to be on all of its disks."""
+
+    life: Life
+    told: int
 
 
 @dataclass
@@ -104,8 +119,13 @@ class Writer:
     host: XenHost
     name: str
 
-    def life(self) -> Life:
-        return Life(int(self.host.ssh(f"xl domid {self.name}").stdout), boot(self.host, self.name))
+    def seen(self) -> Seen:
+        """What it has done, by one command: each takes an emulated host a second."""
+        log = f"{GUEST_LOGS}/guest-{self.name}.log"
+        command = f"xl domid {self.name} 2>/dev/null || echo 0; tr -d '\\r' <{log} | awk '{SEEN}'"
+        domid, boots, told, lost = self.host.ssh(command).stdout.split(None, 3)
+        assert lost.strip() == "-"
+        return Seen(Life(int(domid), int(boots)), int(told))
 
     def write(self, *disks: str, after: int = 0) -> None:
         """Begin, with the number after this one."""
@@ -114,23 +134,14 @@ class Writer:
         self.writes_on()
 
     def reboot(self) -> None:
-        ups = self.host.ssh(f"grep -c 'guest up' {self._log}").stdout
+        boots = self.seen().life.boots
         self.host.guest_run(self.name, "reboot")
-        self.host.guest_wait(self.name, "guest up", count=int(ups) + 1, timeout=SLOW)
+        self.host.guest_wait(self.name, UP, count=boots + 1, timeout=SLOW)
 
-    def told(self) -> int:
-        """The last number that the guest was told to be on all of its disks."""
-        found = self.host.ssh(f"tr -d '\\r' <{self._log} | sed -n 's/^told \\([0-9]*\\)$/\\1/p' | tail -n 1").stdout
-        return int(found or 0)
-
-    def writes_on(self) -> None:
-        """Wait until it was told more, thrice: the first may have been on its way."""
-        self.host.guest_wait(self.name, f"told {self.told() + 3}", timeout=60)
-        assert "not written" not in self.host.ssh(f"grep 'not written' {self._log}", check=False).stdout
-
-    @property
-    def _log(self) -> str:
-        return f"{GUEST_LOGS}/guest-{self.name}.log"
+    def writes_on(self) -> Seen:
+        """Wait until it was told more, twice: the first may have been on its way."""
+        self.host.guest_wait(self.name, f"told {self.seen().told + 2}", timeout=60)
+        return self.seen()
 
 
 @contextmanager
