@@ -50,7 +50,7 @@ test-contract: $(VENV)/.ready $(LIBVIRT_VENV) ## the drivers' one suite, on the 
 
 test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
 	@$(PYTHON) -m hack.tools.build
-	@hack/level cluster 12 $(PYTHON) -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/cluster
+	@hack/level cluster 12 $(PYTHON) -m pytest -n 6 --dist loadfile --no-loadscope-reorder tests/cluster
 
 test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real Xen hosts
 	@$(PYTHON) -m hack.tools.build
@@ -63,7 +63,7 @@ test-xen: $(VENV)/.ready ## real Xen hosts
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen 10 $(PYTHON) -m pytest -m "not long" tests/xen
 
-test-long: $(VENV)/.ready ## what takes too long for `test`: the drivers' suite in real dom0s, a rollback by helm, cloud-init in a Debian guest
+test-long: $(VENV)/.ready ## what takes too long for `test`: the drivers' suite in real dom0s, a rollback by helm, a deleted Node, cloud-init in a Debian guest
 	@$(PYTHON) -m hack.tools.build
 	@$(PYTHON) -m hack.image
 	@$(PYTHON) -m hack.xenlab build --debian-guest

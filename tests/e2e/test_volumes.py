@@ -314,6 +314,7 @@ def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target:
     anew(stack, before)
 
 
+@pytest.mark.long
 def test_the_guest_reboots(stack: Stack, source: XenHost, guest: Writer) -> None:
     before, told = guest.seen()
     guest.reboot()
@@ -344,6 +345,7 @@ def test_kubelet_and_containerd_are_restarted(stack: Stack, source: XenHost, unh
     assert after["status"]["containerStatuses"][0]["containerID"] == before["status"]["containerStatuses"][0]["containerID"]
 
 
+@pytest.mark.long
 def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     stack.kubectl("delete", f"node/{source.name}")
