@@ -68,7 +68,7 @@ test-long: $(VENV)/.ready ## what takes too long for `test`: the drivers' suite 
 	@$(PYTHON) -m hack.image
 	@$(PYTHON) -m hack.xenlab build --debian-guest
 	@hack/level long-xen 15 $(PYTHON) -m pytest -m long tests/xen
-	@hack/level long-e2e 15 $(PYTHON) -m pytest -m long tests/e2e
+	@hack/level long-e2e 25 $(PYTHON) -m pytest -m long tests/e2e
 
 .PHONY: image
 image: $(VENV)/.ready ## the image, as an archive in the cache

@@ -15,7 +15,7 @@ from typing import Any
 from hack.bench import flags, load
 from hack.bench.load import is_ready
 from hack.stack.stack import ROOT, Stack
-from hack.xenlab.host import GUEST_LOGS, XenHost
+from hack.xenlab.host import GUEST_LOGS, GUEST_UP, XenHost
 
 NAMESPACE = "default"
 NAME = "bench"
@@ -40,7 +40,7 @@ def measure(stack: Stack, rounds: int) -> dict[str, Any]:
         host.ssh(f"rm -f {GUEST_LOGS}/guest-{XL_NAME}.log")
         applied = _apply(stack)
         xml = description(host, XL_NAME)
-        host.guest_wait(XL_NAME, "guest up")
+        host.guest_wait(XL_NAME, GUEST_UP)
         crashes.append(flags.on_xen(stack, host, f"{_collection('xendomains')}/{NAME}", XL_NAME))
         stack.kubectl("delete", "xd", NAME, "--timeout=120s")
         created = virsh_create(host, xml)

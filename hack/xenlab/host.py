@@ -28,6 +28,7 @@ from hack.xenlab.monitor import Monitor
 
 MACHINE = "10.0.2.2"  # how a dom0 reaches 127.0.0.1 of the machine that the lab runs on
 GUEST_LOGS = "/var/log/xen/console"
+GUEST_UP = "guest up"  # what every guest of the lab says on its console when it has booted
 SOURCE = "/opt/kubexen/src"  # where the agent's own code is in dom0
 FORWARDED = {"ssh": 22, "kubelet": 10250}  # ports of dom0 that this machine reaches
 AGENT = "kubexen-agent.service"

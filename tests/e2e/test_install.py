@@ -20,7 +20,7 @@ from hack.bench import install, xen
 from hack.stack.demo import demo
 from hack.stack.guest import manifest
 from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, WAIT, Stack
-from hack.xenlab.host import XenHost
+from hack.xenlab.host import GUEST_UP, XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.conftest import Figure
 from tests.e2e.domains import PODS, SLOW, anchors, boot, pods, rolled_out, where
@@ -98,7 +98,7 @@ def applied(stack: Stack, drained: XenHost) -> Iterator[XenHost]:
 def keeper(stack: Stack, applied: XenHost) -> str:
     """The same, when it runs; its name in Xen."""
     stack.wait_reason(KEEPER, "Running", SLOW)
-    applied.guest_wait(f"default.{KEEPER}", "guest up")
+    applied.guest_wait(f"default.{KEEPER}", GUEST_UP)
     return f"default.{KEEPER}"
 
 

@@ -10,7 +10,7 @@ import pytest
 from hack.stack.dom0 import DEBIAN_GUEST
 from hack.stack.guest import manifest
 from hack.stack.stack import ROOT, WAIT, Stack
-from hack.xenlab.host import XenHost
+from hack.xenlab.host import GUEST_UP, XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.volumes import local, volume
 
@@ -63,7 +63,7 @@ def guest(stack: Stack, host: XenHost) -> Iterator[XenHost]:
         ),
     )  # fmt: skip
     stack.wait_reason(NAME, "Running", SLOW)
-    host.guest_wait(XL_NAME, "guest up", timeout=SLOW)
+    host.guest_wait(XL_NAME, GUEST_UP, timeout=SLOW)
     yield host
     stack.kubectl("delete", "xd", NAME, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
     stack.kubectl("delete", "secret/login", "pvc/root", "pv/pv-root", "xnet/addressed", f"--timeout={WAIT:.0f}s")

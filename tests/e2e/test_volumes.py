@@ -18,7 +18,7 @@ from hack.cluster import KubectlError
 from hack.stack import dom0
 from hack.stack.guest import manifest
 from hack.stack.stack import ROOT, WAIT, XEN, Stack
-from hack.xenlab.host import XenHost
+from hack.xenlab.host import GUEST_UP, XenHost
 from hack.xenlab.lab import Lab
 from tests.e2e.domains import PODS, SLOW, anchors, rolled_out, where
 from tests.e2e.volumes import (
@@ -31,7 +31,6 @@ from tests.e2e.volumes import (
     SERVE,
     SERVE_NO_MORE,
     SHARED,
-    UP,
     Writer,
     local,
     lost,
@@ -114,7 +113,7 @@ def guest(stack: Stack, source: XenHost, target: XenHost, applied: None) -> Writ
     source.ssh(f"rm {IMAGE} && truncate -s {BYTES} {IMAGE}")  # here, for a client of NFS sees another's changes late
     patch(stack, shutdownGracePeriodSeconds=61)  # a spec that changes is tried at once
     stack.wait_reason(NAME, "Running", SLOW)
-    source.guest_wait(XL_NAME, UP)
+    source.guest_wait(XL_NAME, GUEST_UP)
     guest = Writer(source, XL_NAME)
     guest.write("xvda", "xvdb", "xvdc")
     return guest
@@ -374,7 +373,7 @@ def test_a_drain_takes_the_claims_along(stack: Stack, lab: Lab, source: XenHost,
     assert all(sample >= set(MOUNTS) for sample in samples if "domain" in sample)
     assert samples[-1] == set()
     assert holders(stack, since) == [{source.name}, set(), {target.name}]
-    target.guest_wait(XL_NAME, UP)
+    target.guest_wait(XL_NAME, GUEST_UP)
     assert lost(target, told, LUN, IMAGE) == ""
     moved = Writer(target, XL_NAME)
     moved.write("xvda", "xvdc", after=told)

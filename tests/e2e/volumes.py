@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hack.xenlab.host import GUEST_LOGS, HostError, XenHost
+from hack.xenlab.host import GUEST_LOGS, GUEST_UP, HostError, XenHost
 from tests.e2e.domains import SLOW
 
 BUSY = "target is busy"
@@ -48,10 +48,9 @@ WRITE = (
     "(n={after}; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
     "2>/dev/null || {{ echo not written: $n on $d; exit; }}; done; echo told $n; sleep 2; done) &"
 )
-UP = "guest up"  # a guest of the lab says so when it has booted
 # How often it booted, the last number it was told, and what it could not write or -.
 SEEN = f"""
-/{UP}/ {{ boots++ }}
+/{GUEST_UP}/ {{ boots++ }}
 /^told [0-9]+$/ {{ told = $2 }}
 /not written/ {{ lost = lost $0 "; " }}
 END {{ print boots + 0, told + 0, lost "-" }}
@@ -136,7 +135,7 @@ class Writer:
     def reboot(self) -> None:
         boots = self.seen().life.boots
         self.host.guest_run(self.name, "reboot")
-        self.host.guest_wait(self.name, UP, count=boots + 1, timeout=SLOW)
+        self.host.guest_wait(self.name, GUEST_UP, count=boots + 1, timeout=SLOW)
 
     def writes_on(self) -> Seen:
         """Wait until it was told more, twice: the first may have been on its way."""

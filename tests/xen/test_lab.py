@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.xenlab.host import XenHost
+from hack.xenlab.host import GUEST_UP, XenHost
 from hack.xenlab.lab import Lab
 
 GUEST = """
@@ -32,7 +32,7 @@ def start(host: XenHost, name: str, kind: str) -> None:
     """Start a guest with plain xl, and wait for its init."""
     host.write(f"/root/{name}.cfg", GUEST.format(name=name, type=kind, address=ADDRESSES[kind]))
     host.ssh(f"xl create /root/{name}.cfg")
-    host.guest_wait(name, "guest up")
+    host.guest_wait(name, GUEST_UP)
 
 
 def kib_in_guest(host: XenHost, name: str) -> int:
