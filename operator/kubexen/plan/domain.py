@@ -164,6 +164,10 @@ class _Pass:
             self.requeue = 0.5
         elif _has_ended(self.state):
             self.step = Destroy(self.state.uuid, self.state.domid)
+        elif self.status.move is not None and self.status.move.phase is MovePhase.FENCED:
+            # It may be started elsewhere any moment: no time to ask the guest, though this node lives.
+            self.step = Destroy(self.state.uuid, self.state.domid)
+            self.events.append(Event("DestroyedLeftover", f"Ended the domain on {self.host.node}, which was fenced", warning=True))
         else:
             self._shut_down(self.state)
         self._ready(False, Reason.STOPPING, f"Shutting down on {self.host.node}.")

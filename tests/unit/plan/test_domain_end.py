@@ -23,8 +23,8 @@ LEAVING: dict[str, dict[str, Any]] = {
     "halted": {"power_state": "Halted"},
     "deleted": {"deleting": True},
     "let go in a move": {"status": bound(move=move(MovePhase.RELEASING))},
-    "fenced, and yet alive": {"status": bound(move=move(MovePhase.FENCED))},
 }
+FENCED: dict[str, Any] = {"status": bound(move=move(MovePhase.FENCED))}
 
 
 def look(given: dict[str, Any], seen: Observed, now: datetime = NOW) -> Plan:
@@ -34,7 +34,11 @@ def look(given: dict[str, Any], seen: Observed, now: datetime = NOW) -> Plan:
 # --- asked for
 
 
-@pytest.mark.parametrize("why", [*LEAVING.values(), {"status": bound(last_exit=ended("poweroff"))}], ids=[*LEAVING, "powered off"])
+@pytest.mark.parametrize(
+    "why",
+    [*LEAVING.values(), FENCED, {"status": bound(last_exit=ended("poweroff"))}],
+    ids=[*LEAVING, "fenced", "powered off"],
+)
 def test_a_domain_that_libvirt_has_lost_is_not_given_up(why: dict[str, Any]) -> None:
     """Who gave it up would let it be started on another host."""
     result = look(why, Observed(None, unclaimed=7))
@@ -46,7 +50,7 @@ def test_a_domain_that_libvirt_has_lost_is_not_given_up(why: dict[str, Any]) -> 
 
 
 def test_one_that_its_host_is_about_to_start_again_is_neither_given_up_nor_started() -> None:
-    for given in ({}, *LEAVING.values()):
+    for given in ({}, *LEAVING.values(), FENCED):
         result = look(given, Observed(state("-----d", domid=NOT_IN_XEN)))
         assert (result.status.released, result.status.domid, result.step) == (None, None, None)
         assert result.status.state == "-----d"
@@ -65,6 +69,15 @@ def test_who_has_to_leave_is_asked_to_shut_down_and_released_when_gone(why: dict
     assert (gone.status.released, gone.status.domid, gone.status.stopping) == ("a1", None, None)
     assert shows(gone.status, READY) == "False Released"
     assert [event.reason for event in gone.events] == []
+
+
+def test_who_was_fenced_and_lives_is_ended_without_asking_the_guest() -> None:
+    """Another node may start it any moment."""
+    ends = look(FENCED, Observed(state()))
+    assert ends.step == Destroy(UID, 7)
+    assert [(event.reason, event.warning) for event in ends.events] == [("DestroyedLeftover", True)]
+    gone = look({"status": ends.status}, Observed(None))
+    assert (gone.step, gone.status.released, gone.events) == (None, "a1", ())
 
 
 def test_a_move_whose_place_is_still_looked_for_shuts_nothing_down() -> None:
