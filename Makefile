@@ -37,8 +37,22 @@ down: $(VENV)/.ready ## end what `make up` started
 env: $(VENV)/.ready ## shell settings for it: eval "$$(make -s env)"
 	@$(PYTHON) -m hack.stack env --state "$(STATE)"
 
+.PHONY: prepare tools images image
+prepare: $(VENV)/.ready ## build all that the tests need, the programs beside the images; what is there already costs a second
+	@$(MAKE) --no-print-directory -j2 tools images
+
+tools: $(VENV)/.ready ## the programs of a cluster, from source
+	@$(PYTHON) -m hack.tools.build
+
+images: $(LIBVIRT_VENV) ## the image of Kubexen, and those of the lab's hosts and guests: one after the other, for each may call apt-get
+	@$(PYTHON) -m hack.image
+	@$(PYTHON) -m hack.xenlab build
+
+image: $(VENV)/.ready ## the image of Kubexen alone, as an archive in the cache
+	@$(PYTHON) -m hack.image
+
 .PHONY: test test-unit test-contract test-cluster test-e2e test-xen test-long
-test: lint test-unit test-contract test-cluster test-e2e test-xen ## all tests
+test: lint prepare test-unit test-contract test-cluster test-e2e test-xen ## all tests
 	@echo "all levels passed"
 
 test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts, the chart: no cluster, no root
@@ -48,31 +62,20 @@ test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts, the 
 test-contract: $(VENV)/.ready $(LIBVIRT_VENV) ## the drivers' one suite, on the simulator and on libvirt's test driver
 	@hack/level contract 1 $(PYTHON) -m pytest tests/contract
 
-test-cluster: $(VENV)/.ready ## a real control plane and simulated hosts
-	@$(PYTHON) -m hack.tools.build
+test-cluster: tools ## a real control plane and simulated hosts
 	@hack/level cluster 12 $(PYTHON) -m pytest -n 6 --dist loadfile --no-loadscope-reorder tests/cluster
 
-test-e2e: $(VENV)/.ready ## real nodes, on this machine and in the dom0 of real Xen hosts
-	@$(PYTHON) -m hack.tools.build
-	@$(PYTHON) -m hack.image
-	@$(PYTHON) -m hack.xenlab build
+test-e2e: tools images ## real nodes, on this machine and in the dom0 of real Xen hosts
 	@hack/level e2e 30 $(PYTHON) -m pytest -m "not long" tests/e2e
 
-test-xen: $(VENV)/.ready ## real Xen hosts
-	@$(PYTHON) -m hack.tools.build
+test-xen: tools ## real Xen hosts
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen 10 $(PYTHON) -m pytest -m "not long" tests/xen
 
-test-long: $(VENV)/.ready ## what takes too long for `test`: the drivers' suite in real dom0s, a rollback by helm, a deleted Node, cloud-init in a Debian guest
-	@$(PYTHON) -m hack.tools.build
-	@$(PYTHON) -m hack.image
+test-long: tools images ## what takes too long for `test`: the drivers' suite in real dom0s, a rollback by helm, a deleted Node, cloud-init in a Debian guest
 	@$(PYTHON) -m hack.xenlab build --debian-guest
 	@hack/level long-xen 15 $(PYTHON) -m pytest -m long tests/xen
 	@hack/level long-e2e 25 $(PYTHON) -m pytest -m long tests/e2e
-
-.PHONY: image
-image: $(VENV)/.ready ## the image, as an archive in the cache
-	@$(PYTHON) -m hack.image
 
 .PHONY: lint generate bench bench-xen bench-install requirements
 lint: $(VENV)/.ready ## ruff, mypy, import-linter
@@ -83,19 +86,14 @@ lint: $(VENV)/.ready ## ruff, mypy, import-linter
 generate: $(VENV)/.ready ## the CRDs, from the models
 	@$(PYTHON) -m kubexen.api.crdgen crds
 
-bench: $(VENV)/.ready ## figures, and whether they are within hack/bench/rangespec.yaml
-	@$(PYTHON) -m hack.tools.build
+bench: tools ## figures, and whether they are within hack/bench/rangespec.yaml
 	@$(PYTHON) -m hack.bench
 
-bench-xen: $(VENV)/.ready ## a start on a real host, beside a bare `virsh create`
-	@$(PYTHON) -m hack.tools.build
+bench-xen: tools ## a start on a real host, beside a bare `virsh create`
 	@$(PYTHON) -m hack.xenlab build
 	@$(PYTHON) -m hack.bench xen
 
-bench-install: $(VENV)/.ready ## from `helm install` to the first domain, on a real node of a real host
-	@$(PYTHON) -m hack.tools.build
-	@$(PYTHON) -m hack.image
-	@$(PYTHON) -m hack.xenlab build
+bench-install: tools images ## from `helm install` to the first domain, on a real node of a real host
 	@$(PYTHON) -m hack.bench install
 
 requirements: $(VENV)/.ready ## pin the dependencies anew, from pyproject.toml
