@@ -159,6 +159,7 @@ def _build_into(family: Family, folder: Path, cache: Path) -> None:
     start = time.monotonic()
     print(f"building {family.name} {family.version}: {', '.join(family.commands)} ...", end="", file=sys.stderr, flush=True)
     arguments = ["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", family.linker_flags]
+    arguments += ["-gcflags=all=-dwarf=false"]  # -w would leave it out of the binary; to make it takes an eighth of a build's CPU
     arguments += [f"-tags={','.join(family.tags)}"] if family.tags else []
     try:
         (folder / "bin").mkdir()

@@ -119,24 +119,25 @@ def guest(stack: Stack, source: XenHost, target: XenHost, applied: None) -> Writ
     return guest
 
 
-Unharmed = Callable[[], None]
+Unharmed = Callable[[], int]
 
 
 @pytest.fixture
 def unharmed(stack: Stack, lab: Lab, source: XenHost, target: XenHost, guest: Writer) -> Iterator[Unharmed]:
-    """Asks whether the guest lives and writes as before, all it was told is on its disks, and the other host has nothing of them.
-    A test that ends has asked it."""
+    """Asks whether the guest lives and writes as before. When a test ends, this is asked, and that all it was told is on its disks,
+    and that the other host has nothing of them."""
     before = guest.seen().life
 
-    def ask() -> None:
+    def ask() -> int:
         now = guest.writes_on()
         assert now.life == before
         assert where(stack, lab, NAME) == (source, before.domid)
-        assert lost(target, now.told, LUN, IMAGE) + lost(source, now.told, DEVICE) == ""
-        assert target.ssh(HAS, check=False).stdout == ""
+        return now.told
 
     yield ask
-    ask()
+    told = ask()
+    assert lost(target, told, LUN, IMAGE) + lost(source, told, DEVICE) == ""
+    assert target.ssh(HAS, check=False).stdout == ""
 
 
 def anchor(stack: Stack) -> dict[str, Any]:
@@ -306,7 +307,7 @@ def test_a_drain_with_nowhere_to_go_waits(stack: Stack, source: XenHost, target:
     before = anchor(stack)
     stack.kubectl("cordon", target.name)
     with pytest.raises(KubectlError, match="timeout"):
-        drain(stack, source, 20)
+        drain(stack, source, 10)
     blocked(stack)
     unharmed()
     stack.kubectl("uncordon", source.name, target.name)
@@ -344,7 +345,6 @@ def test_kubelet_and_containerd_are_restarted(stack: Stack, source: XenHost, unh
     assert after["status"]["containerStatuses"][0]["containerID"] == before["status"]["containerStatuses"][0]["containerID"]
 
 
-@pytest.mark.long
 def test_the_node_is_deleted(stack: Stack, source: XenHost, unharmed: Unharmed) -> None:
     before = anchor(stack)
     stack.kubectl("delete", f"node/{source.name}")
