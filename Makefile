@@ -72,7 +72,7 @@ test-xen: tools ## real Xen hosts
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen 10 $(PYTHON) -m pytest -m "not long" tests/xen
 
-test-long: tools images ## what takes too long for `test`: the drivers' suite in real dom0s, a rollback by helm, cloud-init in a Debian guest
+test-long: tools images ## what takes too long for `test`: the drivers' suite in real dom0s, a guest that reboots, cloud-init in a Debian guest
 	@$(PYTHON) -m hack.xenlab build --debian-guest
 	@hack/level long-xen 15 $(PYTHON) -m pytest -m long tests/xen
 	@hack/level long-e2e 25 $(PYTHON) -m pytest -m long tests/e2e

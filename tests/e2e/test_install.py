@@ -45,6 +45,9 @@ BY_XL = (
     "domains are read by 'xl' only, a hundred times slower and with less in it: Xen's own Python bindings cannot be used"
 )
 BINDINGS = "/usr/lib/xen-4*/lib/python"
+DEBUG = "--log-level=debug"
+
+Life = tuple[XenHost, int, str]
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,36 @@ def keeper(stack: Stack, applied: XenHost) -> str:
     stack.wait_reason(KEEPER, "Running", SLOW)
     applied.guest_wait(f"default.{KEEPER}", GUEST_UP)
     return f"default.{KEEPER}"
+
+
+@pytest.fixture(scope="module")
+def upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> list[Life]:
+    """The agents are killed and upgraded, and one of the new ones finds a Xen with no bindings for its Python, and looks by its
+    host's xl. What lived before that."""
+    before = lives(stack, lab)
+    old = {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
+    stale, _ = where(stack, lab, KEEPER)
+    stale.ssh(f"mount --bind /mnt {BINDINGS}")
+    for host in lab.hosts:
+        host.ssh(f"kill -KILL $({AGENT})")
+    begin = time.monotonic()
+    stack.install(logLevel="debug")
+    rolled_out(stack)
+    figure("helm upgrade of two agents that were killed, s", time.monotonic() - begin)
+    assert not old & {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
+    wait_read(stack, stale, BY_XL)
+    stale.ssh(f"umount {BINDINGS}")
+    return before
+
+
+def lives(stack: Stack, lab: Lab) -> list[Life]:
+    """Of both domains: host, domid (in the status and in Xen alike), and boot of the guest."""
+    found = []
+    for name in (WEB, KEEPER):
+        host, domid = where(stack, lab, name)
+        assert int(host.ssh(f"xl domid default.{name}").stdout) == domid
+        found.append((host, domid, boot(host, f"default.{name}")))
+    return found
 
 
 def delete_all(stack: Stack) -> None:
@@ -192,42 +225,22 @@ def test_a_domain_has_its_claim_and_its_seed(applied: XenHost, keeper: str) -> N
     host.guest_wait(keeper, "the seed is read-only")
 
 
-def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> None:
-    """One of the new agents has a Xen with no bindings for its Python, and looks by its host's xl."""
-    known = [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))]
-    before = [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known]
-    assert [domid for domid, _ in before] == [domid for _, _, domid in known]
-    old = {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
-    stale, _ = where(stack, lab, KEEPER)
-    stale.ssh(f"mount --bind /mnt {BINDINGS}")
-    for host in lab.hosts:
-        host.ssh(f"kill -KILL $({AGENT})")
-    begin = time.monotonic()
-    stack.install(logLevel="debug")
-    rolled_out(stack)
-    figure("helm upgrade of two agents that were killed, s", time.monotonic() - begin)
-    assert not old & {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
+def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, upgraded: list[Life]) -> None:
     agents_are_at_work(stack, "160Mi")
-    wait_read(stack, stale, BY_XL)
-    assert stack.get("xhost", stale.name)["status"]["xen"]["version"] == stale.ssh("xl info xen_version").stdout.strip()
-    stale.ssh(f"umount {BINDINGS}")
-    assert [(int(host.ssh(f"xl domid {guest}").stdout), boot(host, guest)) for guest, host, _ in known] == before
+    by_xl, _ = where(stack, lab, KEEPER)
+    assert stack.get("xhost", by_xl.name)["status"]["xen"]["version"] == by_xl.ssh("xl info xen_version").stdout.strip()
+    assert lives(stack, lab) == upgraded
 
 
-@pytest.mark.long
-def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, web: str, keeper: str) -> None:
-    known = [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))]
-    before = [boot(host, guest) for guest, host, _ in known]
-    stack.install(logLevel="debug")
-    rolled_out(stack)
+def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, upgraded: list[Life]) -> None:
+    assert DEBUG in json.dumps(pods(stack, AGENTS))
     stack.helm("rollback", RELEASE)
     rolled_out(stack)
-    assert "--log-level=debug" not in json.dumps(pods(stack, AGENTS))
+    assert DEBUG not in json.dumps(pods(stack, AGENTS))
     agents_are_at_work(stack, "144Mi")
     for host in lab.hosts:
         wait_read(stack, host, BY_LIBRARY)
-    assert [(guest, *where(stack, lab, name)) for guest, name in ((web, WEB), (keeper, KEEPER))] == known
-    assert [boot(host, guest) for guest, host, _ in known] == before
+    assert lives(stack, lab) == upgraded
 
 
 @pytest.mark.usefixtures("web")
