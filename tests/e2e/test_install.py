@@ -47,7 +47,8 @@ BY_XL = (
 BINDINGS = "/usr/lib/xen-4*/lib/python"
 DEBUG = "--log-level=debug"
 
-Life = tuple[XenHost, int, str]
+Lives = list[tuple[XenHost, int, str]]
+"""See lives()."""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def keeper(stack: Stack, applied: XenHost) -> str:
 
 
 @pytest.fixture(scope="module")
-def upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> list[Life]:
+def upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> Lives:
     """The agents are killed and upgraded, and one of the new ones finds a Xen with no bindings for its Python, and looks by its
     host's xl. What lived before that."""
     before = lives(stack, lab)
@@ -125,7 +126,7 @@ def upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> l
     return before
 
 
-def lives(stack: Stack, lab: Lab) -> list[Life]:
+def lives(stack: Stack, lab: Lab) -> Lives:
     """Of both domains: host, domid (in the status and in Xen alike), and boot of the guest."""
     found = []
     for name in (WEB, KEEPER):
@@ -225,14 +226,14 @@ def test_a_domain_has_its_claim_and_its_seed(applied: XenHost, keeper: str) -> N
     host.guest_wait(keeper, "the seed is read-only")
 
 
-def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, upgraded: list[Life]) -> None:
+def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, upgraded: Lives) -> None:
     agents_are_at_work(stack, "160Mi")
     by_xl, _ = where(stack, lab, KEEPER)
     assert stack.get("xhost", by_xl.name)["status"]["xen"]["version"] == by_xl.ssh("xl info xen_version").stdout.strip()
     assert lives(stack, lab) == upgraded
 
 
-def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, upgraded: list[Life]) -> None:
+def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, upgraded: Lives) -> None:
     assert DEBUG in json.dumps(pods(stack, AGENTS))
     stack.helm("rollback", RELEASE)
     rolled_out(stack)
