@@ -46,7 +46,7 @@ tools: $(VENV)/.ready ## the programs of a cluster, from source
 
 images: $(LIBVIRT_VENV) ## the image of Kubexen, and those of the lab's hosts and guests: one after the other, for each may call apt-get
 	@$(PYTHON) -m hack.image
-	@$(PYTHON) -m hack.xenlab build
+	@$(PYTHON) -m hack.xenlab build --debian-guest
 
 image: $(VENV)/.ready ## the image of Kubexen alone, as an archive in the cache
 	@$(PYTHON) -m hack.image
@@ -72,8 +72,7 @@ test-xen: tools ## real Xen hosts
 	@$(PYTHON) -m hack.xenlab build
 	@hack/level xen 10 $(PYTHON) -m pytest -m "not long" tests/xen
 
-test-long: tools images ## what takes too long for `test`: the drivers' suite in real dom0s, a guest that reboots, cloud-init in a Debian guest
-	@$(PYTHON) -m hack.xenlab build --debian-guest
+test-long: tools images ## what takes too long for `test`: the drivers' suite in real dom0s, a guest that reboots
 	@hack/level long-xen 15 $(PYTHON) -m pytest -m long tests/xen
 	@hack/level long-e2e 25 $(PYTHON) -m pytest -m long tests/e2e
 

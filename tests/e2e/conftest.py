@@ -64,10 +64,9 @@ def node(allowed: None, cluster: Cluster, archive: Path, figure: Figure) -> Kube
 
 
 @pytest.fixture(scope="session")
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, figure: Figure) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, figure: Figure) -> Iterator[Stack]:
     """The dom0s of two real Xen hosts as real nodes, and nothing of Kubexen's in the cluster yet."""
-    long = any(item.get_closest_marker("long") for item in request.session.items)
-    stack = Stack(tmp_path_factory.mktemp("dom0") / "stack", "xen", nodes=2, kubelets=True, debian_guest=long)
+    stack = Stack(tmp_path_factory.mktemp("dom0") / "stack", "xen", nodes=2, kubelets=True, debian_guest=True)
     begin = time.monotonic()
     with started(stack, stack.start_nodes):
         figure("two Xen hosts are real nodes after, s", time.monotonic() - begin)

@@ -18,16 +18,18 @@ import pytest
 
 from hack.bench import install, xen
 from hack.stack.demo import demo
+from hack.stack.dom0 import DEBIAN_GUEST
 from hack.stack.guest import manifest
 from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, WAIT, Stack
 from hack.xenlab.host import GUEST_UP, XenHost
 from hack.xenlab.lab import Lab
+from tests.e2e import debian
 from tests.e2e.conftest import Figure
 from tests.e2e.domains import PODS, SLOW, anchors, boot, pods, rolled_out, where
 from tests.e2e.pods import kib
-from tests.e2e.volumes import BUSY, local, volume
+from tests.e2e.volumes import BUSY
 
-WEB, KEEPER, MOVED = "web", "keeper", "tiny-pvh"
+WEB, KEEPER, MOVED = "web", debian.NAME, "tiny-pvh"
 AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
 DESTROY = """
 from pathlib import Path
@@ -39,7 +41,6 @@ printf 'name = "torn"\nkernel = "/srv/images/vmlinux"\nmemory = 96\nvif = ["brid
 xl create -p /root/torn.cfg
 """
 STATUS = "print(open('/proc/1/status').read())"
-CLAIM = "/srv/claims/files"
 BY_LIBRARY = "domains are read by Xen's own library"
 BY_XL = (
     "domains are read by 'xl' only, a hundred times slower and with less in it: Xen's own Python bindings cannot be used"
@@ -72,9 +73,21 @@ def web(stack: Stack, installed: datetime, figure: Figure) -> str:
 
 
 @pytest.fixture(scope="module")
-def drained(stack: Stack, lab: Lab, web: str) -> XenHost:
+def applied(stack: Stack, lab: Lab, web: str) -> Iterator[XenHost]:
+    """A Debian guest, whose root is a claim, begins to start where nothing else runs; the host that has its claim."""
+    (host,) = (host for host in lab.hosts if host != where(stack, lab, WEB)[0])
+    stack.apply(*debian.manifests(host.name))
+    stack.wait("xd", KEEPER, f"jsonpath={{.status.nodeName}}={host.name}", WAIT)
+    yield host
+    delete_all(stack)
+    stack.kubectl("delete", *debian.KEPT, f"--timeout={WAIT:.0f}s")
+
+
+@pytest.fixture(scope="module")
+def drained(stack: Stack, lab: Lab, applied: XenHost) -> XenHost:
     """The host that the demo drained, where no domain was left, free again."""
     host = lab.host(demo(stack))
+    assert host != applied
     assert "default." not in host.ssh("xl list").stdout
     there = stack.cluster.api.get("/api/v1/pods", fieldSelector=f"spec.nodeName={host.name}")["items"]
     stay = "|".join(pod["metadata"]["uid"].replace("-", "[-_]") for pod in there)
@@ -84,23 +97,8 @@ def drained(stack: Stack, lab: Lab, web: str) -> XenHost:
 
 
 @pytest.fixture(scope="module")
-def applied(stack: Stack, drained: XenHost) -> Iterator[XenHost]:
-    """A domain with a claim and a seed begins to start; the host that has its claim."""
-    drained.ssh(f"mkdir -p {CLAIM} && truncate -s 8M {CLAIM}/disk.img")
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login", "namespace": "default"},
-              "stringData": {"text": "#cloud-config\npassword: seen-by-the-guest\n"}}  # fmt: skip
-    stack.apply(secret, *volume("files", "Filesystem", local(CLAIM, drained.name)), manifest(
-        KEEPER, type="pvh", memory={"size": "128Mi"}, disks=[{"name": "files", "claimName": "files", "target": "xvda"}],
-        cloudInit={"userData": {"secretName": "login", "key": "text"}},
-    ))  # fmt: skip
-    yield drained
-    delete_all(stack)
-    stack.kubectl("delete", "pvc/files", "pv/pv-files", "secret/login", "--timeout=60s")
-
-
-@pytest.fixture(scope="module")
 def keeper(stack: Stack, applied: XenHost) -> str:
-    """The same, when it runs; its name in Xen."""
+    """The same, when its cloud-init has done its work; its name in Xen."""
     stack.wait_reason(KEEPER, "Running", SLOW)
     applied.guest_wait(f"default.{KEEPER}", GUEST_UP)
     return f"default.{KEEPER}"
@@ -134,6 +132,11 @@ def lives(stack: Stack, lab: Lab) -> Lives:
         assert int(host.ssh(f"xl domid default.{name}").stdout) == domid
         found.append((host, domid, boot(host, f"default.{name}")))
     return found
+
+
+def written(host: XenHost) -> str:
+    """What the Debian guest wrote to its claim, as its host reads it."""
+    return host.ssh(f"head -c 12 {DEBIAN_GUEST}/disk.img").stdout
 
 
 def delete_all(stack: Stack) -> None:
@@ -207,7 +210,6 @@ def test_helm_test_finds_all_at_work(stack: Stack) -> None:
         assert f"ok   XenHost {name}: Ready" in told
 
 
-@pytest.mark.usefixtures("applied")  # it starts on the one host while the other starts what was moved there
 def test_the_demo_runs_and_its_drain_moves_domains_to_the_other_host(stack: Stack, lab: Lab, drained: XenHost) -> None:
     for name in (WEB, MOVED):
         stack.wait_reason(name, "Running", SLOW)
@@ -217,13 +219,25 @@ def test_the_demo_runs_and_its_drain_moves_domains_to_the_other_host(stack: Stac
         assert [anchor["spec"]["nodeName"] for anchor in anchors(stack, name)] == [target.name]
 
 
-def test_a_domain_has_its_claim_and_its_seed(applied: XenHost, keeper: str) -> None:
-    host = applied
-    host.guest_run(keeper, "echo to-the-claim | dd of=/dev/xvda conv=fsync 2>/dev/null")
-    host.until(f"head -c 20 {CLAIM}/disk.img | grep -q to-the-claim")
-    assert "seen-by-the-guest" in host.guest_output(keeper, "grep -a -o seen-by-the-guest /dev/xvdz")
-    host.guest_run(keeper, "echo x | dd of=/dev/xvdz 2>/dev/null || echo the seed is read-only")
-    host.guest_wait(keeper, "the seed is read-only")
+def test_what_a_guest_is_told_to_be_written_is_in_its_claim(applied: XenHost, keeper: str) -> None:
+    # an ext4 leaves the first kilobyte of its disk alone
+    applied.guest_run(keeper, "echo to-the-claim | dd of=/dev/xvda conv=fsync,notrunc 2>/dev/null; echo it is written")
+    applied.guest_wait(keeper, "it is written")
+    assert written(applied) == "to-the-claim"
+
+
+def test_cloud_init_takes_the_seed_for_its_source(stack: Stack, applied: XenHost, keeper: str) -> None:
+    result = json.loads(applied.guest_output(keeper, "cat /run/cloud-init/result.json"))["v1"]
+    assert result["errors"] == []
+    assert result["datasource"].startswith("DataSourceNoCloud [seed=/dev/xvdz]")
+    instance = applied.guest_output(keeper, "cat /var/lib/cloud/data/instance-id; echo x | dd of=/dev/xvdz 2>&1 | head -n 1")
+    uid, refused = instance.split(None, 1)
+    assert uid == stack.get("xd", KEEPER)["metadata"]["uid"]
+    assert "not permitted" in refused or "Read-only" in refused
+
+
+def test_a_guest_is_as_its_secret_and_its_network_say(applied: XenHost, keeper: str) -> None:
+    assert applied.guest_output(keeper, debian.WHAT_IT_IS).split() == debian.AS_IT_SHOULD_BE
 
 
 def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, upgraded: Lives) -> None:
@@ -261,25 +275,23 @@ def test_the_doctor_finds_nothing_wrong_and_packs_what_the_pods_said(stack: Stac
 def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_them(
     stack: Stack, lab: Lab, web: str, applied: XenHost, keeper: str, figure: Figure
 ) -> None:  # fmt: skip
-    host, domid = where(stack, lab, WEB)
+    before = lives(stack, lab)
     (anchor,) = anchors(stack, KEEPER)
-    its_boot, uid = boot(host, web), anchor["metadata"]["uid"]
+    host, uid = before[0][0], anchor["metadata"]["uid"]
     stack.helm("uninstall", RELEASE)
     figure("a bare `virsh create` of the first domain, s", xen.virsh_create(host, xen.description(host, web)))
     stack.cluster.api.wait_gone(f"/api/v1/namespaces/{AGENTS}", WAIT)
     for dom0 in lab.hosts:
         dom0.until(f"! {AGENT}", WAIT)
     assert f"{web} " in host.ssh("xl list").stdout
-    mount = f"/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~local-volume/pv-files"
+    mount = f"/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~local-volume/pv-{debian.CLAIM}"
     assert BUSY in applied.ssh(f"umount {mount} 2>&1", check=False).stdout
 
     begin = time.monotonic()
     stack.install()
     agents_are_at_work(stack, "176Mi")
     figure("helm install to a domain adopted and changed, s", time.monotonic() - begin)
-    assert where(stack, lab, WEB) == (host, domid)
-    assert int(host.ssh(f"xl domid {web}").stdout) == domid
-    assert boot(host, web) == its_boot
+    assert lives(stack, lab) == before
     assert [a["metadata"]["uid"] for a in anchors(stack, KEEPER)] == [uid]
 
 
@@ -291,4 +303,4 @@ def test_what_is_deleted_leaves_nothing_on_its_host(stack: Stack, lab: Lab, appl
         assert host.ssh("find /srv/shared -path '*/.kubexen*' -type f").stdout == ""
         left = "losetup -l -n -O NAME,BACK-FILE; find /run/kubexen/disks /run/kubexen/seeds -mindepth 1"
         assert host.ssh(left, check=False).stdout == ""
-    assert applied.ssh(f"head -c 12 {CLAIM}/disk.img").stdout == "to-the-claim"
+    assert written(applied) == "to-the-claim"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kubexen.hypervisor.drivers.libvirt.devices import devices_of
-from kubexen.hypervisor.drivers.libvirt.flags import Sample, sample_of_xc, samples_of_xl, shutdown_reason
+from kubexen.hypervisor.drivers.libvirt.flags import Sample, XlProbe, sample_of_xc, samples_of_xl, shutdown_reason
 from kubexen.hypervisor.drivers.libvirt.host import cpu_model, parse_xl_info
-from kubexen.hypervisor.errors import Failed
+from kubexen.hypervisor.drivers.libvirt.lowlevel import Commands
+from kubexen.hypervisor.errors import Failed, Unreachable
 from kubexen.hypervisor.port import BackendState, DeviceState, Flags, ShutdownReason
 
 UUID = "5f0c1c8e-6f35-4e0c-9a53-1d2f0b1c9f11"
@@ -98,6 +99,41 @@ def test_xl_list() -> None:
         (13, "---sc-", ShutdownReason.CRASH, 98304),
     ]
     assert samples[0].uuid == UUID
+
+
+class Tools(Commands):
+    """A host's tools: what there is in its xenstore, by path."""
+
+    def __init__(self, **sizes: int) -> None:
+        super().__init__()
+        self._store = {f"/local/domain/{of[1:].replace('_', '/memory/')}": str(kib) for of, kib in sizes.items()}
+
+    def run(self, *command: str) -> str:
+        if command == ("xl", "list", "-v"):
+            return XL_LIST
+        tool, *paths = command
+        assert tool == "xenstore-read"
+        if missing := [path for path in paths if path not in self._store]:
+            raise Unreachable(f"xenstore-read: couldn't read path {missing[0]}")
+        return "".join(f"{self._store[path]}\n" for path in paths)
+
+
+MIB = 1024
+
+
+def test_by_xl_too_a_domain_has_the_maximum_and_the_target_of_its_memory() -> None:
+    sizes = {f"d{domid}_{key}": kib * MIB for domid in (7, 12, 13) for key, kib in (("target", 130 + domid), ("static-max", 192))}
+    samples = XlProbe(Tools(**sizes)).samples()
+    assert [(s.domid, s.memory_target_kib, s.max_memory_kib) for s in samples] == [
+        (7, 137 * MIB, 192 * MIB), (12, 142 * MIB, 192 * MIB), (13, 143 * MIB, 192 * MIB),
+    ]  # fmt: skip
+
+
+def test_by_xl_a_domain_that_has_gone_since_hides_no_other() -> None:
+    samples = XlProbe(Tools(**{"d7_target": 160 * MIB, "d7_static-max": 192 * MIB})).samples()
+    assert [(s.domid, s.memory_target_kib, s.max_memory_kib) for s in samples] == [
+        (7, 160 * MIB, 192 * MIB), (12, None, 96 * MIB), (13, None, 96 * MIB),
+    ]  # fmt: skip
 
 
 def test_a_line_that_is_not_understood_is_not_skipped() -> None:

@@ -7,7 +7,7 @@ at a time; whose a domain is comes from identity.py.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -83,8 +83,11 @@ class XcProbe:
         return [sample_of_xc(row, self._memory(row, "target"), self._memory(row, "static-max")) for row in rows if row["domid"]]
 
     def _memory(self, row: dict[str, Any], key: str) -> int | None:
-        value = self._xen.read(f"/local/domain/{row['domid']}/memory/{key}")
-        return int(value) if value and value.isdecimal() else None
+        return _number(self._xen.read(f"/local/domain/{row['domid']}/memory/{key}"))
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value and value.isdecimal() else None
 
 
 def sample_of_xc(row: dict[str, Any], target_kib: int | None, static_max_kib: int | None) -> Sample:
@@ -112,7 +115,8 @@ def sample_of_xc(row: dict[str, Any], target_kib: int | None, static_max_kib: in
 
 
 class XlProbe:
-    """By the text of `xl list`: slower, sizes in whole MiB, and only the vCPUs that are online."""
+    """By the text of `xl list`: slower, sizes in whole MiB, and only the vCPUs that are online. It tells no maximum of memory and
+    no target: they are read from the xenstore, as XcProbe has it."""
 
     source = "xl"
 
@@ -120,7 +124,13 @@ class XlProbe:
         self._commands = commands
 
     def samples(self) -> list[Sample]:
-        return samples_of_xl(self._commands.run("xl", "list", "-v"))
+        samples = samples_of_xl(self._commands.run("xl", "list", "-v"))
+        paths = [f"/local/domain/{sample.domid}/memory/{key}" for sample in samples for key in ("target", "static-max")]
+        sizes = iter([_number(value) for value in self._commands.read_each(paths)])
+        return [
+            replace(sample, memory_target_kib=target, max_memory_kib=most or sample.max_memory_kib)
+            for sample, target, most in zip(samples, sizes, sizes, strict=True)
+        ]
 
 
 _XL_ROW = re.compile(

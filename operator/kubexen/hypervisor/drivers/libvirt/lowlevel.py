@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -111,6 +112,11 @@ class Commands:
 
     def read(self, path: str) -> str | None:
         return self._or_none("xenstore-read", path)
+
+    def read_each(self, paths: Sequence[str]) -> list[str | None]:
+        """As read() of each, for values of one line: by one process, unless one of them is not there."""
+        found = self._or_none("xenstore-read", *paths) if paths else ""
+        return list(found.splitlines()) if found is not None else [self.read(path) for path in paths]
 
     def ls(self, path: str) -> list[str]:
         return (self._or_none("xenstore-list", path) or "").splitlines()
