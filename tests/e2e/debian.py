@@ -10,7 +10,6 @@ from tests.e2e.volumes import local, volume
 
 NAME, CLAIM, NETWORK, SECRET = "debian", "root", "addressed", "login"
 KEPT = (f"pvc/{CLAIM}", f"pv/pv-{CLAIM}", f"secret/{SECRET}", f"xnet/{NETWORK}")  # what is left of it when its domain is deleted
-MEMORY = "640Mi"  # so much that a scheduler who likes the idlest host puts small domains elsewhere
 ADDRESS = "192.0.2.10"
 PASSWORD = "$6$salt$of-the-test"
 USER_DATA = f"""\
@@ -46,7 +45,7 @@ def manifests(node: str) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"text": USER_DATA}},
         *volume(CLAIM, "Filesystem", local(DEBIAN_GUEST, node)),
         manifest(
-            NAME, memory={"size": MEMORY}, boot={"direct": boot},
+            NAME, memory={"size": "384Mi", "max": "448Mi"}, boot={"direct": boot},
             disks=[{"name": "root", "claimName": CLAIM, "target": "xvda"}],
             interfaces=[{"name": "eth0", "network": NETWORK, "address": ADDRESS}],
             cloudInit={"userData": {"secretName": SECRET, "key": "text"}},

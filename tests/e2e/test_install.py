@@ -73,27 +73,24 @@ def web(stack: Stack, installed: datetime, figure: Figure) -> str:
 
 
 @pytest.fixture(scope="module")
-def applied(stack: Stack, lab: Lab, web: str) -> Iterator[XenHost]:
-    """A Debian guest, whose root is a claim, begins to start where nothing else runs; the host that has its claim."""
-    (host,) = (host for host in lab.hosts if host != where(stack, lab, WEB)[0])
-    stack.apply(*debian.manifests(host.name))
-    stack.wait("xd", KEEPER, f"jsonpath={{.status.nodeName}}={host.name}", WAIT)
-    yield host
-    delete_all(stack)
-    stack.kubectl("delete", *debian.KEPT, f"--timeout={WAIT:.0f}s")
-
-
-@pytest.fixture(scope="module")
-def drained(stack: Stack, lab: Lab, applied: XenHost) -> XenHost:
+def drained(stack: Stack, lab: Lab, web: str) -> XenHost:
     """The host that the demo drained, where no domain was left, free again."""
     host = lab.host(demo(stack))
-    assert host != applied
     assert "default." not in host.ssh("xl list").stdout
     there = stack.cluster.api.get("/api/v1/pods", fieldSelector=f"spec.nodeName={host.name}")["items"]
     stay = "|".join(pod["metadata"]["uid"].replace("-", "[-_]") for pod in there)
     host.until(f"! grep -hoE 'pod[0-9a-f]{{8}}[-_][-_0-9a-f]{{27}}' /proc/[0-9]*/cgroup | grep -qvE '{stay}'", WAIT)
     stack.kubectl("uncordon", host.name)
     return host
+
+
+@pytest.fixture(scope="module")
+def applied(stack: Stack, drained: XenHost) -> Iterator[XenHost]:
+    """A Debian guest, whose root is a claim, begins to start; the host that has its claim."""
+    stack.apply(*debian.manifests(drained.name))
+    yield drained
+    delete_all(stack)
+    stack.kubectl("delete", *debian.KEPT, f"--timeout={WAIT:.0f}s")
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +152,10 @@ def wait_read(stack: Stack, host: XenHost, how: str) -> None:
     stack.cluster.api.wait(f"/apis/kubexen.dev/v1alpha1/xenhosts/{host.name}", says_so, WAIT)
 
 
-def agents_are_at_work(stack: Stack, size: str) -> None:
-    """A change that only a living agent can make is made, live."""
-    stack.kubectl("patch", "xd", WEB, "--type=merge", "-p", f'{{"spec": {{"memory": {{"size": "{size}"}}}}}}')
-    stack.wait("xd", WEB, f"jsonpath={{.status.memory.current}}={size}", SLOW)
+def agents_are_at_work(stack: Stack, size: str, name: str = WEB) -> None:
+    """A change that only the living agent of a domain's host can make is made, live."""
+    stack.kubectl("patch", "xd", name, "--type=merge", "-p", f'{{"spec": {{"memory": {{"size": "{size}"}}}}}}')
+    stack.wait("xd", name, f"jsonpath={{.status.memory.current}}={size}", SLOW)
 
 
 @pytest.mark.parametrize("name", ["xen1", "xen2"])
@@ -210,6 +207,7 @@ def test_helm_test_finds_all_at_work(stack: Stack) -> None:
         assert f"ok   XenHost {name}: Ready" in told
 
 
+@pytest.mark.usefixtures("applied")  # it starts on the one host while the other starts what was moved there
 def test_the_demo_runs_and_its_drain_moves_domains_to_the_other_host(stack: Stack, lab: Lab, drained: XenHost) -> None:
     for name in (WEB, MOVED):
         stack.wait_reason(name, "Running", SLOW)
@@ -242,6 +240,7 @@ def test_a_guest_is_as_its_secret_and_its_network_say(applied: XenHost, keeper: 
 
 def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, upgraded: Lives) -> None:
     agents_are_at_work(stack, "160Mi")
+    agents_are_at_work(stack, "416Mi", KEEPER)
     by_xl, _ = where(stack, lab, KEEPER)
     assert stack.get("xhost", by_xl.name)["status"]["xen"]["version"] == by_xl.ssh("xl info xen_version").stdout.strip()
     assert lives(stack, lab) == upgraded
