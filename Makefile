@@ -66,7 +66,7 @@ test-cluster: tools ## a real control plane and simulated hosts
 	@hack/level cluster 12 $(PYTHON) -m pytest -n 6 --dist loadfile --no-loadscope-reorder tests/cluster
 
 test-e2e: tools images ## real nodes, on this machine and in the dom0 of real Xen hosts
-	@hack/level e2e 30 $(PYTHON) -m pytest -m "not long" tests/e2e
+	@hack/level e2e 33 $(PYTHON) -m pytest -m "not long" tests/e2e
 
 test-xen: tools ## real Xen hosts
 	@$(PYTHON) -m hack.xenlab build
