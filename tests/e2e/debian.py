@@ -12,6 +12,7 @@ NAME, CLAIM, NETWORK, SECRET = "debian", "root", "addressed", "login"
 KEPT = (f"pvc/{CLAIM}", f"pv/pv-{CLAIM}", f"secret/{SECRET}", f"xnet/{NETWORK}")  # what is left of it when its domain is deleted
 ADDRESS = "192.0.2.10"
 PASSWORD = "$6$salt$of-the-test"
+# No user is made and grub is not looked for, which takes seconds of an emulated CPU.
 USER_DATA = f"""\
 #cloud-config
 users: []

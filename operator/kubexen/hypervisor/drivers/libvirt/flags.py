@@ -7,6 +7,7 @@ at a time; whose a domain is comes from identity.py.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
@@ -80,13 +81,20 @@ class XcProbe:
             if len(page) < PAGE:
                 break
             first = page[-1]["domid"] + 1
-        return [sample_of_xc(row, self._memory(row, "target"), self._memory(row, "static-max")) for row in rows if row["domid"]]
+        read = self._xen.read
+        return [
+            sample_of_xc(row, _kib(read, row["domid"], "target"), _kib(read, row["domid"], "static-max"))
+            for row in rows if row["domid"]
+        ]  # fmt: skip
 
-    def _memory(self, row: dict[str, Any], key: str) -> int | None:
-        return _number(self._xen.read(f"/local/domain/{row['domid']}/memory/{key}"))
+
+def _memory(domid: int, key: str) -> str:
+    """The xenstore's path of a size of memory: `target`, which a domain was told to have, or `static-max`."""
+    return f"/local/domain/{domid}/memory/{key}"
 
 
-def _number(value: str | None) -> int | None:
+def _kib(read: Callable[[str], str | None], domid: int, key: str) -> int | None:
+    value = read(_memory(domid, key))
     return int(value) if value and value.isdecimal() else None
 
 
@@ -125,11 +133,15 @@ class XlProbe:
 
     def samples(self) -> list[Sample]:
         samples = samples_of_xl(self._commands.run("xl", "list", "-v"))
-        paths = [f"/local/domain/{sample.domid}/memory/{key}" for sample in samples for key in ("target", "static-max")]
-        sizes = iter([_number(value) for value in self._commands.read_each(paths)])
+        paths = [_memory(sample.domid, key) for sample in samples for key in ("target", "static-max")]
+        read = dict(zip(paths, self._commands.read_each(paths), strict=True)).get
         return [
-            replace(sample, memory_target_kib=target, max_memory_kib=most or sample.max_memory_kib)
-            for sample, target, most in zip(samples, sizes, sizes, strict=True)
+            replace(
+                sample,
+                memory_target_kib=_kib(read, sample.domid, "target"),
+                max_memory_kib=_kib(read, sample.domid, "static-max") or sample.max_memory_kib,
+            )
+            for sample in samples
         ]
 
 
