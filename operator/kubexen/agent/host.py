@@ -29,6 +29,9 @@ ACTS, LOOKS = 4, 1
 POLL_SECONDS = 1.0
 """How often the hypervisor is looked at: what is done with xl beside us brings no event. It costs about 1 ms."""
 
+PAUSE_LOOKS, PAUSE_MAX_SECONDS = 3, 5.0
+"""Where a look is slow (one by `xl` runs processes), so many times as long is waited after it: dom0's CPU is the guests' too."""
+
 CALL_SECONDS = 60.0
 START_SECONDS = 300.0
 
@@ -118,14 +121,16 @@ class Host:
         return domains
 
     async def watch(self, changed: Callable[[DomainState], None]) -> None:
-        """For ever: open the hypervisor, look every second, and at once on a hint; tell which domains are not as they were.
+        """For ever: open the hypervisor, look every second or so, and at once on a hint; tell which domains are not as they were.
 
         Raises:
             HypervisorError: no driver can be opened like that, however often it is tried.
         """
         before: Mapping[str, DomainState] = {}
+        now = asyncio.get_running_loop().time
         while True:
             self._hint.clear()
+            began = now()
             try:
                 if self._hypervisor is None:
                     await self._open()
@@ -147,7 +152,7 @@ class Host:
                         changed(new or old)  # type: ignore[arg-type]
                 before = domains
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), self._poll_seconds)
+                await asyncio.wait_for(self._hint.wait(), pause_after(now() - began, self._poll_seconds))
 
     def hint(self) -> None:
         """Look at once. To be called in the event loop's thread."""
@@ -196,6 +201,11 @@ class Host:
         if flags.paused or flags.shutdown or flags.dying:
             return flags
         return dataclasses.replace(flags, running=settled == "r", blocked=settled == "b")
+
+
+def pause_after(took: float, least: float) -> float:
+    """Seconds until the next look, after one that took so many: it costs a quarter of the time at most, up to a limit."""
+    return max(least, min(PAUSE_LOOKS * took, PAUSE_MAX_SECONDS))
 
 
 async def _answer(future: asyncio.Future[T], name: str, timeout: float) -> T:

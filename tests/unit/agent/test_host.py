@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kubexen.agent.host import Host
+from kubexen.agent.host import Host, pause_after
 from kubexen.hypervisor.drivers import opener
 from kubexen.hypervisor.drivers.sim.host import SimHost
 from kubexen.hypervisor.errors import InvalidConfig, Unreachable
@@ -61,6 +61,11 @@ async def test_a_look_never_waits_for_what_is_done(tmp_path: Path) -> None:
     watching.cancel()
     await asyncio.wait({watching})
     host.close()
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.001, 1.0), (1.5, 4.5), (60.0, 5.0)])
+def test_a_host_that_answers_slowly_is_asked_less_often(took: float, pause: float) -> None:
+    assert pause_after(took, 1.0) == pause
 
 
 async def test_what_can_never_be_opened_ends_the_agent() -> None:
