@@ -255,8 +255,8 @@ class XenHost:
         return done
 
     def until(self, command: str, timeout: float = 60) -> None:
-        """Wait until a shell command in dom0 succeeds."""
-        loop = f"until {command}; do sleep 0.5; done >/dev/null 2>&1"
+        """Wait until a shell command in dom0 succeeds; it is tried ever less often, for it takes the CPU of what is waited for."""
+        loop = f"n=1; until {command}; do sleep $n; [ $n -ge 3 ] || n=$((n + 1)); done >/dev/null 2>&1"
         done = self.ssh(f"timeout {timeout} sh -c {shlex.quote(loop)}", check=False, timeout=timeout + 60)
         if done.returncode != 0:
             raise HostError(f"{self.name}: in {timeout} s this did not come true: {command}")

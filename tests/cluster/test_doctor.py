@@ -22,6 +22,8 @@ from hack.stack.stack import NAMESPACE, Stack
 from tests.cluster import broken, manifests
 from tests.cluster.tenant import KUBEXEN, Tenant, until, xl
 
+pytestmark = pytest.mark.early
+
 MARK = "hunter2-xyzzy"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

@@ -43,6 +43,8 @@ from tests.cluster.bad_manifests import disk, domain, interface, network, pool
 from tests.cluster.schema_strategy import ABSENT, anything, from_schema
 from tests.unit.api.builders import Document, put
 
+pytestmark = pytest.mark.early
+
 CRD = Path(__file__).parents[2] / "crds/kubexen.dev_xendomains.yaml"
 SPEC = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 

@@ -16,6 +16,8 @@ from tests.cluster import manifests
 from tests.cluster.tenant import PATIENCE, Tenant, is_ready, until, xl
 from tests.cluster.volumes import Kubelets, claiming
 
+pytestmark = pytest.mark.early
+
 TESTS = "hack.cluster"
 """The user agent of tests that ask with a borrowed token."""
 

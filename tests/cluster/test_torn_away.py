@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.cluster import manifests
 from tests.cluster.tenant import KUBEXEN, Tenant, is_ready, until, xl
+
+pytestmark = pytest.mark.early
 
 
 def tear_away(tenant: Tenant, *names: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,28 +49,60 @@ WRITE = (
     "(n={after}; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
     "2>/dev/null || {{ echo not written: $n on $d; exit; }}; done; echo told $n; sleep 2; done) &"
 )
-# How often it booted, the last number it was told, and what it could not write or -.
-SEEN = f"""
-/{GUEST_UP}/ {{ boots++ }}
-/^told [0-9]+$/ {{ told = $2 }}
-/not written/ {{ lost = lost $0 "; " }}
-END {{ print boots + 0, told + 0, lost "-" }}
+# What a guest has done: its domid, how often it booted, the last number it was told, and what it could not write or -. One process
+# for all of it, which waits for so many more numbers than there were: an emulated host takes a second for each command by ssh.
+SEEN = """
+import glob, sys, time
+
+sys.path += glob.glob("/usr/lib/xen-*/lib/python")
+from xen.lowlevel.xs import xs
+
+name, log, up, more, timeout = sys.argv[1:]
+
+
+def told(lines):
+    numbers = [line[5:] for line in lines if line.startswith("told ") and line[5:].isdigit()]
+    return int(numbers[-1]) if numbers else 0
+
+
+def look():
+    with open(log, errors="replace") as file:
+        return file.read().replace("\\r", "").splitlines()
+
+
+lines, end = look(), time.monotonic() + float(timeout)
+wanted = told(lines) + int(more)
+while told(lines) < wanted:
+    if time.monotonic() > end:
+        sys.exit(f"{name} was told {told(lines)}, and in {timeout} s not {wanted}: {lines[-10:]}")
+    time.sleep(0.3)
+    lines = look()
+store = xs()
+domids = [n for n in store.ls("", "/local/domain") if store.read("", f"/local/domain/{n}/name") == name.encode()]
+unwritten = [line for line in lines if "not written" in line]
+print(*(domids or "0"), sum(up in line for line in lines), told(lines), *(unwritten or "-"))
 """
-SAMPLES = "/run/sampled"
-SAMPLE = f"""
-(
-    last=none
-    while :; do
-        now=; xenstore-exists /local/domain/{{domid}} && now=domain
-        for mount in {{mounts}}; do grep -qF -e $mount /proc/mounts && now="$now $mount"; done
-        [ "$now" = "$last" ] || echo "$now"
-        last=$now
-        sleep 0.2
-    done
-) >{SAMPLES} 2>/dev/null </dev/null &
-echo $!
+SAMPLER, SAMPLES = "/run/sampler.py", "/run/sampled"
+# One process, by Xen's own bindings: a shell that starts others five times a second takes the CPU of the drain that it looks at.
+SAMPLE = """
+import glob, sys, time
+
+sys.path += glob.glob("/usr/lib/xen-*/lib/python")
+from xen.lowlevel.xs import xs
+
+domid, *mounts = sys.argv[1:]
+store, last = xs(), None
+while True:
+    with open("/proc/mounts") as file:
+        mounted = file.read()
+    there = ["domain"] if store.ls("", f"/local/domain/{domid}") is not None else []
+    now = [*there, *(mount for mount in mounts if mount in mounted)]
+    if now != last:
+        print(*now, flush=True)
+    last = now
+    time.sleep(0.2)
 """
-HAS = """
+SECTORS = """
 import sys
 for path in sys.argv[2:]:
     with open(path, "rb") as disk:
@@ -118,11 +151,10 @@ class Writer:
     host: XenHost
     name: str
 
-    def seen(self) -> Seen:
-        """What it has done, by one command: each takes an emulated host a second."""
-        log = f"{GUEST_LOGS}/guest-{self.name}.log"
-        command = f"xl domid {self.name} 2>/dev/null || echo 0; tr -d '\\r' <{log} | awk '{SEEN}'"
-        domid, boots, told, lost = self.host.ssh(command).stdout.split(None, 3)
+    def seen(self, more: int = 0) -> Seen:
+        """What it has done, when it was told so many more numbers."""
+        words = shlex.join([self.name, f"{GUEST_LOGS}/guest-{self.name}.log", GUEST_UP, str(more), "60"])
+        domid, boots, told, lost = self.host.ssh(f"python3 -IS - {words}", input=SEEN, timeout=120).stdout.split(None, 3)
         assert lost.strip() == "-"
         return Seen(Life(int(domid), int(boots)), int(told))
 
@@ -139,14 +171,15 @@ class Writer:
 
     def writes_on(self) -> Seen:
         """Wait until it was told more, twice: the first may have been on its way."""
-        self.host.guest_wait(self.name, f"told {self.seen().told + 2}", timeout=60)
-        return self.seen()
+        return self.seen(more=2)
 
 
 @contextmanager
 def sampled(host: XenHost, domid: int, *mounts: str) -> Iterator[list[set[str]]]:
     """What is there of a domain ('domain') and of these mounts of its host, each time that it changed: complete at the end."""
-    pid = host.ssh(SAMPLE.format(domid=domid, mounts=" ".join(mounts))).stdout.strip()
+    host.write(SAMPLER, SAMPLE)
+    pid = host.ssh(f"python3 -IS {SAMPLER} {domid} {' '.join(mounts)} >{SAMPLES} 2>&1 </dev/null & echo $!").stdout.strip()
+    host.until(f"[ -s {SAMPLES} ]")
     samples: list[set[str]] = []
     try:
         yield samples
@@ -162,6 +195,11 @@ def wait_silent(host: XenHost, command: str, timeout: float) -> None:
         raise AssertionError(host.ssh(command, check=False).stdout) from error
 
 
+def sectors(told: int, *paths: str) -> str:
+    """The command that tells which numbers up to the one that was told are not in these files of a host."""
+    return shlex.join(["python3", "-IS", "-c", SECTORS, str(told), *paths])
+
+
 def lost(host: XenHost, told: int, *paths: str) -> str:
     """Which numbers up to the one that was told are not in these files of the host."""
-    return host.ssh(f"python3 - {told} {' '.join(paths)}", input=HAS).stdout
+    return host.ssh(sectors(told, *paths)).stdout
