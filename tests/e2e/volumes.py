@@ -49,15 +49,19 @@ WRITE = (
     "(n={after}; while n=$((n+1)); do for d in {disks}; do printf '%-512d' $n | dd of=/dev/$d bs=512 seek=$n conv=notrunc,fsync "
     "2>/dev/null || {{ echo not written: $n on $d; exit; }}; done; echo told $n; sleep 2; done) &"
 )
-# What a guest has done: its domid, how often it booted, the last number it was told, and what it could not write or -. One process
-# for all of it, which waits for so many more numbers than there were: an emulated host takes a second for each command by ssh.
-SEEN = """
+# How a script in dom0 begins that reads the xenstore: by the bindings of that Xen.
+STORE = """
 import glob, sys, time
 
 sys.path += glob.glob("/usr/lib/xen-*/lib/python")
 from xen.lowlevel.xs import xs
 
-name, log, up, more, timeout = sys.argv[1:]
+store = xs()
+"""
+# What a guest has done: its domid, how often it booted, the last number it was told, and what it could not write or -. One process
+# for all of it, which waits for so many more numbers than there were: an emulated host takes a second for each command by ssh.
+SEEN = STORE + """
+name, log, up, more = sys.argv[1:]
 
 
 def told(lines):
@@ -70,28 +74,22 @@ def look():
         return file.read().replace("\\r", "").splitlines()
 
 
-lines, end = look(), time.monotonic() + float(timeout)
+lines, end = look(), time.monotonic() + 60
 wanted = told(lines) + int(more)
 while told(lines) < wanted:
     if time.monotonic() > end:
-        sys.exit(f"{name} was told {told(lines)}, and in {timeout} s not {wanted}: {lines[-10:]}")
+        sys.exit(f"{name} was told {told(lines)}, and in 60 s not {wanted}: {lines[-10:]}")
     time.sleep(0.3)
     lines = look()
-store = xs()
 domids = [n for n in store.ls("", "/local/domain") if store.read("", f"/local/domain/{n}/name") == name.encode()]
 unwritten = [line for line in lines if "not written" in line]
 print(*(domids or "0"), sum(up in line for line in lines), told(lines), *(unwritten or "-"))
 """
 SAMPLER, SAMPLES = "/run/sampler.py", "/run/sampled"
 # One process, by Xen's own bindings: a shell that starts others five times a second takes the CPU of the drain that it looks at.
-SAMPLE = """
-import glob, sys, time
-
-sys.path += glob.glob("/usr/lib/xen-*/lib/python")
-from xen.lowlevel.xs import xs
-
+SAMPLE = STORE + """
 domid, *mounts = sys.argv[1:]
-store, last = xs(), None
+last = None
 while True:
     with open("/proc/mounts") as file:
         mounted = file.read()
@@ -153,7 +151,7 @@ class Writer:
 
     def seen(self, more: int = 0) -> Seen:
         """What it has done, when it was told so many more numbers."""
-        words = shlex.join([self.name, f"{GUEST_LOGS}/guest-{self.name}.log", GUEST_UP, str(more), "60"])
+        words = shlex.join([self.name, f"{GUEST_LOGS}/guest-{self.name}.log", GUEST_UP, str(more)])
         domid, boots, told, lost = self.host.ssh(f"python3 -IS - {words}", input=SEEN, timeout=120).stdout.split(None, 3)
         assert lost.strip() == "-"
         return Seen(Life(int(domid), int(boots)), int(told))
