@@ -231,7 +231,8 @@ class LeaderElection:
 
     async def _release(self) -> None:
         try:
-            async with asyncio.timeout(self._retry):
+            # as patient as client-go: where nothing is given back, the next leader waits for longer than this
+            async with asyncio.timeout(self._renew_deadline):
                 try:
                     await self._give_back(self._lease or await self._api.get(LEASES, self._name, self._namespace))
                 except Conflict:  # a renewal that was cancelled was carried out nevertheless
