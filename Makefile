@@ -70,7 +70,7 @@ test-e2e: tools images ## real nodes, on this machine and in the dom0 of real Xe
 
 test-xen: tools ## real Xen hosts
 	@$(PYTHON) -m hack.xenlab build
-	@hack/level xen 10 $(PYTHON) -m pytest -m "not long" tests/xen
+	@hack/level xen 10 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" tests/xen
 
 test-long: tools images ## what takes too long for `test`: the drivers' suite in real dom0s, a guest that reboots
 	@hack/level long-xen 15 $(PYTHON) -m pytest -m long tests/xen

@@ -1,4 +1,4 @@
-"""Two real Xen hosts for the tests of this folder, started once a run; their consoles are shown when a test fails."""
+"""Two real Xen hosts for the tests of this folder, started once a worker; their consoles are shown when a test fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hack.stack.stack import Stack
+from hack.stack.stack import ROOT, Stack
 from hack.xenlab.lab import Lab
 from tests.stacks import started
 
@@ -28,6 +28,14 @@ def lab(stack: Stack) -> Lab:
     """The hosts alone."""
     assert stack.lab is not None
     return stack.lab
+
+
+@pytest.fixture(scope="module")
+def clean(stack: Stack) -> Iterator[None]:
+    """The network that domain.py's domain wants; nothing is left of the domain after a file."""
+    stack.kubectl("apply", "-f", str(ROOT / "examples/tiny/network.yaml"))
+    yield
+    stack.kubectl("delete", "xd,xact,xdisk", "--all", "--timeout=180s")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,6 @@
 """The lab itself: hosts that boot, reach each other and share a folder; guests that start, obey and change memory by plain xl.
 
-What else guests do is in test_contract.py, and what hosts do in test_kubexen.py.
+What else guests do is in test_contract.py and test_domains.py, and what hosts do in test_hosts.py.
 """
 
 from __future__ import annotations
