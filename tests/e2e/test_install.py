@@ -9,6 +9,7 @@ import json
 import subprocess
 import tarfile
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -257,17 +258,20 @@ def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, upgraded: L
 
 
 @pytest.mark.usefixtures("web")
-def test_the_doctor_finds_nothing_wrong_and_packs_what_the_pods_said(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("keeper")
+def test_the_doctor_finds_nothing_wrong_and_packs_what_the_pods_said_and_no_secret(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "bundle.tar.gz"
     command = ["kubectl", "xen", "doctor", "--bundle", str(file)]
     done = subprocess.run(command, env=stack.environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     ours = {f"{namespace}/{pod['metadata']['name']}" for namespace in (NAMESPACE, AGENTS) for pod in pods(stack, namespace)}
     with tarfile.open(file) as bundle:
-        logs = {name: bundle.extractfile(name) for name in bundle.getnames() if "/logs/" in name}
-        assert {name.rpartition("/")[0].partition("/logs/")[2] for name in logs} == ours
-        # the controller that waits has said nothing yet
-        assert all(log is not None and log.read().strip() for name, log in logs.items() if AGENTS in name)
+        told = {member.name: file.read() for member in bundle if (file := bundle.extractfile(member))}
+    logs = {name: text for name, text in told.items() if "/logs/" in name}
+    assert {name.rpartition("/")[0].partition("/logs/")[2] for name in logs} == ours
+    assert all(text.strip() for name, text in logs.items() if AGENTS in name)  # a controller that waits has said nothing yet
+    secret = (debian.PASSWORD.encode(), b64encode(debian.USER_DATA.encode()))
+    assert [name for name, text in told.items() if any(part in text for part in secret)] == []
 
 
 def test_helm_uninstall_leaves_domains_and_what_they_hold_and_an_install_adopts_them(

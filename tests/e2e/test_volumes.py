@@ -372,6 +372,7 @@ def test_a_drain_takes_the_claims_along(stack: Stack, lab: Lab, source: XenHost,
     assert samples[0] == {"domain", *MOUNTS}
     assert all(sample >= set(MOUNTS) for sample in samples if "domain" in sample)
     assert samples[-1] == set()
+    assert "System halted" in source.guest_console_tail(XL_NAME)  # it was not destroyed when its grace was over
     assert holders(stack, since) == [{source.name}, set(), {target.name}]
     target.guest_wait(XL_NAME, GUEST_UP)
     assert lost(target, told, LUN, IMAGE) == ""
