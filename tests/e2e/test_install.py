@@ -257,8 +257,7 @@ def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, upgraded: L
     assert lives(stack, lab) == upgraded
 
 
-@pytest.mark.usefixtures("web")
-@pytest.mark.usefixtures("keeper")
+@pytest.mark.usefixtures("web", "keeper")
 def test_the_doctor_finds_nothing_wrong_and_packs_what_the_pods_said_and_no_secret(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "bundle.tar.gz"
     command = ["kubectl", "xen", "doctor", "--bundle", str(file)]
@@ -266,7 +265,7 @@ def test_the_doctor_finds_nothing_wrong_and_packs_what_the_pods_said_and_no_secr
     assert done.returncode == 0, done.stdout + done.stderr
     ours = {f"{namespace}/{pod['metadata']['name']}" for namespace in (NAMESPACE, AGENTS) for pod in pods(stack, namespace)}
     with tarfile.open(file) as bundle:
-        told = {member.name: file.read() for member in bundle if (file := bundle.extractfile(member))}
+        told = {member.name: content.read() for member in bundle if (content := bundle.extractfile(member))}
     logs = {name: text for name, text in told.items() if "/logs/" in name}
     assert {name.rpartition("/")[0].partition("/logs/")[2] for name in logs} == ours
     assert all(text.strip() for name, text in logs.items() if AGENTS in name)  # a controller that waits has said nothing yet
