@@ -18,11 +18,13 @@ RUN python3 -m pip install --quiet --disable-pip-version-check --no-compile --re
     --target /opt/kubexen -r /wheels/image.txt
 COPY hack/image/gather.py /
 RUN python3 /gather.py /image
-COPY operator/kubexen /image/opt/kubexen/kubexen
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash -s /image /image/opt/kubexen/kubexen
+COPY operator/kubexen /own/opt/kubexen/kubexen
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash -s /own /own/opt/kubexen/kubexen
 
 FROM scratch
 COPY --from=parts /image /
+# A layer of its own: it is all that a node fetches for the next version, as long as nothing else changes.
+COPY --from=parts /own /
 ENV PATH=/usr/bin PYTHONPATH=/opt/kubexen PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 KUBEXEN_XEN_ROOT=/host
 RUN ["python3", "-c", "import libvirt, kubexen.agent.main, kubexen.controller.main"]
 USER 65532:65532

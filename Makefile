@@ -12,6 +12,7 @@ VENV := $(KUBEXEN_CACHE)/venv-$(shell cat requirements/dev.txt | cksum | cut -d'
 LIBVIRT_VENV := $(VENV)/.libvirt-$(shell cat requirements/libvirt.txt | cksum | cut -d' ' -f1)
 PYTHON := $(VENV)/bin/python
 export PYTHONPATH := $(CURDIR):$(CURDIR)/operator
+BEGIN := $(shell date +%s)
 
 .PHONY: help
 help: ## show this
@@ -53,7 +54,7 @@ image: $(VENV)/.ready ## the image of Kubexen alone, as an archive in the cache
 
 .PHONY: test test-unit test-contract test-cluster test-e2e test-xen test-long
 test: lint prepare test-unit test-contract test-cluster test-e2e test-xen ## all tests
-	@echo "all levels passed"
+	@echo "all levels passed, after $$((($$(date +%s) - $(BEGIN)) / 60)) min of 60"
 
 test-unit: $(VENV)/.ready $(LIBVIRT_VENV) ## plans, models, drivers' parts, the chart: no cluster, no root
 	@$(PYTHON) -m hack.tools.build helm >/dev/null

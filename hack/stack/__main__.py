@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from hack import guard, needs
+from hack.cluster import kubelet
 from hack.image import image
 from hack.stack.demo import demo, say
 from hack.stack.stack import Stack
@@ -82,6 +83,8 @@ def _start(stack: Stack, *, survive: bool = False) -> None:
     start = time.monotonic()
     chart = ", and installing the chart on them" if stack.kubelets else ""
     say(f"starting a Kubernetes control plane and {stack.nodes} {stack.driver} hosts{chart}")
+    if stack.kubelets and (reason := kubelet.lacking()):
+        say(f"this machine allows no node of its own, so the controller's pods run on the hosts: {reason}")
     stack.start(survive=survive)
     say(f"up after {time.monotonic() - start:.1f} s")
 

@@ -10,11 +10,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from hack import needs
 from hack.cluster import nodeconfig
 from hack.cluster.cluster import Cluster
+from hack.cluster.kubelet import lacking
 from hack.tools.build import binary
 from hack.xenlab.host import MACHINE, XenHost
 
@@ -23,7 +25,12 @@ CRUN = Path(__file__).with_name("crun")
 FOLDER = "/opt/kubernetes"  # where dom0 sees the disk
 DEBIAN_GUEST = f"{FOLDER}/debian"
 """A folder with the disk of a Debian guest, disk.img."""
-CTR = f"{FOLDER}/bin/ctr -n k8s.io"
+PACKED = "images"
+"""A folder with the images that containerd in dom0 is to unpack."""
+UNPACK = (
+    f"for image in {FOLDER}/{PACKED}/*.tar; do "
+    f"if [ -e $image ]; then {FOLDER}/bin/ctr -n k8s.io images import --local $image && rm $image; fi; done"
+)
 SETTINGS = PurePosixPath("/etc/kubernetes")
 CNI = "/etc/cni/net.d"
 RUNTIME = "/usr/local/sbin/crun"
@@ -41,16 +48,18 @@ SEED = """
 mount -t tmpfs tmpfs /run
 containerd --config "$1" >"$2" 2>&1 &
 until ctr version >/dev/null 2>&1; do kill -0 $!; sleep 0.05; done
-ctr -n k8s.io images import --local "$3"
+shift 2
+for image; do ctr -n k8s.io images import --local "$image"; done
 kill $!
 wait $! || true
 """
 
 
-def make_disk(image: Path, target: Path, debian_guest: Path | None = None) -> None:
-    """Write the programs, and the image as containerd keeps it, to the disk that hosts get; and a guest's disk, see DEBIAN_GUEST.
+def make_disk(images: Sequence[Path], target: Path, debian_guest: Path | None = None) -> None:
+    """Write the programs, and images as containerd keeps them, to the disk that hosts get; and a guest's disk, see DEBIAN_GUEST.
 
-    To copy them through ssh takes a minute a host, and to unpack the image on an emulated CPU three.
+    To copy them through ssh takes a minute a host, and to unpack an image on an emulated CPU three: `install` does that where this
+    machine's rights allow no containerd.
     """
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "disk"
@@ -60,15 +69,12 @@ def make_disk(image: Path, target: Path, debian_guest: Path | None = None) -> No
         if debian_guest is not None:
             (folder / "debian").mkdir()
             subprocess.run(["cp", "--sparse=always", str(debian_guest), str(folder / "debian")], check=True)
-        config = Path(made) / "containerd.toml"
-        config.write_text(nodeconfig.containerd(str(folder / "containerd"), CNI, systemd_cgroups=True))
-        alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
-        done = subprocess.run(
-            [*alone, "sh", "-ec", SEED, "seed", str(config), f"{made}/log", str(image)],
-            env=os.environ | {"PATH": f"{folder / 'bin'}:{needs.SYSTEM_PATH}"}, capture_output=True, text=True,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"containerd did not take the image: {done.stderr.strip()}\n{Path(made, 'log').read_text()[-2000:]}")
+        if lacking():
+            (folder / PACKED).mkdir()
+            for image in images:
+                shutil.copy2(image, folder / PACKED)
+        else:
+            _unpack(images, folder)
         size = (sum(file.lstat().st_size for file in folder.rglob("*")) * 5 // 4) + SPARE
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
@@ -76,6 +82,20 @@ def make_disk(image: Path, target: Path, debian_guest: Path | None = None) -> No
             ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", str(folder), str(target), f"{size >> 10}k"],
             check=True, env=os.environ | {"PATH": needs.SYSTEM_PATH},
         )
+
+
+def _unpack(images: Sequence[Path], folder: Path) -> None:
+    """As containerd keeps them, into the folder that will be FOLDER."""
+    with tempfile.TemporaryDirectory() as made:
+        config, log = Path(made) / "containerd.toml", Path(made) / "log"
+        config.write_text(nodeconfig.containerd(str(folder / "containerd"), CNI, systemd_cgroups=True))
+        alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
+        done = subprocess.run(
+            [*alone, "sh", "-ec", SEED, "seed", str(config), str(log), *map(str, images)],
+            env=os.environ | {"PATH": f"{folder / 'bin'}:{needs.SYSTEM_PATH}"}, capture_output=True, text=True,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"containerd did not take the images: {done.stderr.strip()}\n{log.read_text()[-2000:]}")
 
 
 def install(host: XenHost, cluster: Cluster) -> None:
@@ -91,15 +111,10 @@ def install(host: XenHost, cluster: Cluster) -> None:
         *(f"systemctl set-property {unit} CPUWeight={weight}" for unit, weight in WEIGHTS.items()),
         "systemctl daemon-reload",
         f"systemctl enable -q --now {started}",
+        UNPACK,
     )
-    host.ssh(" && ".join(steps), timeout=300)
+    host.ssh(" && ".join(steps), timeout=900)
     cluster.add_way(host.name, f"at 127.0.0.1:{host.port('kubelet')}")
-
-
-def load_image(host: XenHost, archive: Path) -> None:
-    """Put the image of another archive into the host's containerd."""
-    host.put(archive, "/root/image.tar")
-    host.ssh(f"{CTR} images import --local /root/image.tar && rm /root/image.tar", timeout=600)
 
 
 def _settings(host: XenHost, cluster: Cluster) -> dict[str, str]:

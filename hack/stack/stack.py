@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,19 +47,20 @@ class Stack:
 
     With `kubelets` the dom0 of every lab host is a real node with the image, and all of Kubexen is what helm installs: agents are
     pods in the dom0s, the controller's run on a node of this machine, or in a dom0 where its rights allow none. Without, kwok
-    stands for the nodes, and agents and the controller are processes. With `debian_guest` these dom0s have such a guest's disk.
+    stands for the nodes, and agents and the controller are processes. With `debian_guest` these dom0s have such a guest's disk, and
+    every real node has `more_images` (archives) beside Kubexen's own.
     """
 
     def __init__(self, state: Path, driver: str = "xen", nodes: int = 2, *, sim_options: str = "",
                  full_look: float = 5.0, grace_period: int | None = None, kubelets: bool = False,
-                 debian_guest: bool = False) -> None:
+                 debian_guest: bool = False, more_images: Sequence[Path] = ()) -> None:
         self.state = state.resolve()
         settings = self.state / "stack.json"
         if settings.exists():
             found = json.loads(settings.read_text())
             driver, nodes, kubelets = found["driver"], found["nodes"], found["kubelets"]
         self.driver, self.nodes, self.kubelets = driver, nodes, kubelets
-        self._debian_guest = debian_guest
+        self._debian_guest, self._more_images = debian_guest, more_images
         self._sim_options, self._full_look = sim_options, full_look
         grace = grace_period or (dom0.GRACE_SECONDS if kubelets else None)
         self.cluster = Cluster(self.state / "cluster", node_monitor_grace_period=grace)
@@ -129,7 +131,7 @@ class Stack:
     def _start_lab(self) -> None:
         if self.lab is not None:
             if self.kubelets and not self.lab.exists:
-                dom0.make_disk(image.archive(), self._dom0_disk, build.debian_guest() if self._debian_guest else None)
+                dom0.make_disk(self._images(), self._dom0_disk, build.debian_guest() if self._debian_guest else None)
             self.lab.start()
             self.lab.wait()
 
@@ -166,11 +168,16 @@ class Stack:
             lab = pool.submit(self._start_lab)
             self.cluster.start(survive=True)
             if not kubelet.lacking():
-                self.cluster.add_kubelet(LOCAL).load_image(image.archive())
+                local = self.cluster.add_kubelet(LOCAL)
+                for archive in self._images():
+                    local.load_image(archive)
             lab.result()
         self.hosts = self._hosts()
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self._start_node, self.hosts))
+
+    def _images(self) -> list[Path]:
+        return [image.archive(), *self._more_images]
 
     def _start_node(self, host: SimulatedHost | XenLabHost) -> None:
         assert isinstance(host, XenLabHost)

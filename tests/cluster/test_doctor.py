@@ -121,6 +121,17 @@ def unlabelled(stack: Stack, node: str) -> Iterator[None]:
 
 
 @contextmanager
+def few_pods(stack: Stack, node: str) -> Iterator[None]:
+    """Its kubelet is set to a small maxPods."""
+    before = stack.cluster.api.get(f"/api/v1/nodes/{node}")["status"]["capacity"]["pods"]
+    stack.cluster.patch_capacity(node, {"pods": "11"})
+    try:
+        yield
+    finally:
+        stack.cluster.patch_capacity(node, {"pods": before})
+
+
+@contextmanager
 def stranger(host: SimulatedHost) -> Iterator[None]:
     with xl(host) as sim:
         sim.xl_create_unmanaged("old-mail")
@@ -183,6 +194,8 @@ CASES = {
         on_stack(older, "xenhosts.kubexen.dev", "checks"), at_cluster("error", "crd"), "status.checks", "crds/"),
     "a Node loses its label": Case(
         on_stack(unlabelled, "xen1"), at_host("warning", "label"), "kubexen.dev/xen", "kubectl label"),
+    "a kubelet takes few pods": Case(
+        on_stack(few_pods, "xen1"), at_host("warning", "maxPods"), "its kubelet takes 11 pods", "set maxPods: "),
     "a labelled Node has no agent": Case(
         on_stack(node_without_agent), ("error", "Host xen9", "xenhost"), "no agent", "kubectl get pod"),
     "somebody else's domain": Case(on_host(stranger), at_host("note", "unmanaged"), "old-mail", ""),

@@ -89,9 +89,10 @@ def uid(cluster: Cluster) -> str:
 
 
 def test_a_release_from_its_install_to_its_return(fresh: Cluster, newer: Path) -> None:
-    notes = install(fresh)
+    notes = " ".join(install(fresh).split())
     for command in ("kubectl label node NODE kubexen.dev/xen=true", "helm test kubexen --namespace kubexen-system", "get xhost"):
         assert command in notes
+    assert "leaves the kinds, all their objects and every running domain; installing again takes them over" in notes
     domain = make_domain(fresh)
     assert fresh.api.get(DOMAIN)["metadata"]["finalizers"] == ["kubexen.dev/domain"]
     agents = "/apis/apps/v1/namespaces/kubexen-agents/daemonsets/kubexen-agent"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -15,8 +16,10 @@ from hack.cluster.kubelet import PARTS, Kubelet, lacking
 from hack.image import image
 from hack.stack.stack import Stack
 from hack.xenlab.lab import Lab
+from kubexen import VERSION
 from tests.stacks import started
 
+NEXT = "next"
 Figure = Callable[[str, float], None]
 FIGURES = pytest.StashKey[dict[str, float]]()
 FORBIDDEN = pytest.StashKey[str]()
@@ -32,6 +35,18 @@ def figure(request: pytest.FixtureRequest) -> Figure:
 def archive() -> Path:
     """The image, as nodes load it."""
     return image.archive()
+
+
+@pytest.fixture(scope="session")
+def next_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image of the version after this one, which is this one but for what it says of itself. Its tag is NEXT."""
+    source = tmp_path_factory.mktemp("next")
+    for name in image.SOURCES:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (image.ROOT / name).is_dir() else shutil.copy2)(image.ROOT / name, source / name)
+    module = source / "operator/kubexen/__init__.py"
+    module.write_text(module.read_text().replace(f'VERSION = "{VERSION}"', f'VERSION = "{NEXT}"'))
+    return image.archive(NEXT, source)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +79,10 @@ def node(allowed: None, cluster: Cluster, archive: Path, figure: Figure) -> Kube
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, figure: Figure) -> Iterator[Stack]:
-    """The dom0s of two real Xen hosts as real nodes, and nothing of Kubexen's in the cluster yet."""
-    stack = Stack(tmp_path_factory.mktemp("dom0") / "stack", "xen", nodes=2, kubelets=True, debian_guest=True)
+def stack(tmp_path_factory: pytest.TempPathFactory, next_archive: Path, figure: Figure) -> Iterator[Stack]:
+    """The dom0s of two real Xen hosts as real nodes with two versions of the image, and nothing of Kubexen's in the cluster yet."""
+    folder = tmp_path_factory.mktemp("dom0") / "stack"
+    stack = Stack(folder, "xen", nodes=2, kubelets=True, debian_guest=True, more_images=[next_archive])
     begin = time.monotonic()
     with started(stack, stack.start_nodes):
         figure("two Xen hosts are real nodes after, s", time.monotonic() - begin)

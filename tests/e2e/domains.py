@@ -10,6 +10,9 @@ from hack.xenlab.lab import Lab
 from kubexen.api.names import DOMAIN_LABEL
 
 PODS = "/api/v1/namespaces/default/pods"
+AGENT, CONTROLLER = "daemonset/kubexen-agent", "deployment/kubexen-controller"
+WORKLOADS = {AGENT: AGENTS, CONTROLLER: NAMESPACE}
+"""All of Kubexen's, and their namespaces."""
 SLOW = 2 * WAIT  # seconds that several things in a row may take
 
 
@@ -33,7 +36,7 @@ def anchors(stack: Stack, domain: str) -> list[dict[str, Any]]:
     return pods(stack, "default", **{DOMAIN_LABEL: domain})
 
 
-def rolled_out(stack: Stack) -> None:
-    """Wait until all of Kubexen is ready, as it is to be."""
-    for what, namespace in (("daemonset/kubexen-agent", AGENTS), ("deployment/kubexen-controller", NAMESPACE)):
-        stack.kubectl("rollout", "status", what, "-n", namespace, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+def rolled_out(stack: Stack, *workloads: str) -> None:
+    """Wait until these, or all of Kubexen's, are ready as they are to be."""
+    for what in workloads or WORKLOADS:
+        stack.kubectl("rollout", "status", what, "-n", WORKLOADS[what], f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)

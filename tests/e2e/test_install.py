@@ -18,15 +18,17 @@ from typing import Any
 import pytest
 
 from hack.bench import install, xen
+from hack.cluster.nodeconfig import IMAGE
 from hack.stack.demo import demo
 from hack.stack.dom0 import DEBIAN_GUEST
 from hack.stack.guest import manifest
-from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, WAIT, Stack
+from hack.stack.stack import AGENTS, LOCAL, NAMESPACE, RELEASE, WAIT, XEN, Stack
 from hack.xenlab.host import GUEST_UP, XenHost
 from hack.xenlab.lab import Lab
+from kubexen import VERSION
 from tests.e2e import debian
-from tests.e2e.conftest import Figure
-from tests.e2e.domains import PODS, SLOW, anchors, boot, pods, rolled_out, where
+from tests.e2e.conftest import NEXT, Figure
+from tests.e2e.domains import CONTROLLER, PODS, SLOW, anchors, boot, pods, rolled_out, where
 from tests.e2e.pods import kib
 from tests.e2e.volumes import BUSY
 
@@ -48,6 +50,11 @@ BY_XL = (
 )
 BINDINGS = "/usr/lib/xen-4*/lib/python"
 DEBUG = "--log-level=debug"
+HOSTS = "/apis/kubexen.dev/v1alpha1/xenhosts"
+READY, HEALTHY = (f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}' for kind in ("Ready", "Healthy"))
+VERSION_IS = "jsonpath={.status.agentVersion}="
+LIBVIRTD = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
+SPARE = {"apiVersion": "kubexen.dev/v1alpha1", "kind": "XenNetwork", "metadata": {"name": "spare"}, "spec": {"bridge": "xenbr9"}}
 
 Lives = list[tuple[XenHost, int, str]]
 """See lives()."""
@@ -104,16 +111,22 @@ def keeper(stack: Stack, applied: XenHost) -> str:
 
 @pytest.fixture(scope="module")
 def upgraded(stack: Stack, lab: Lab, web: str, keeper: str, figure: Figure) -> Lives:
-    """The agents are killed and upgraded, and one of the new ones finds a Xen with no bindings for its Python, and looks by its
-    host's xl. What lived before that."""
+    """The controller is upgraded, and the agents after it; they are killed meanwhile, and one of the new ones finds a Xen with no
+    bindings for its Python, and looks by its host's xl. What lived before that."""
     before = lives(stack, lab)
     old = {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
     stale, _ = where(stack, lab, KEEPER)
+    upgrade(stack, agent={"updateStrategy": "OnDelete"})
+    rolled_out(stack, CONTROLLER)
+    agents_are_at_work(stack, "136Mi")
+    agents_are_at_work(stack, "400Mi", KEEPER)
+    assert versions(stack) == {VERSION}
+    assert old == {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
     stale.ssh(f"mount --bind /mnt {BINDINGS}")
     for host in lab.hosts:
         host.ssh(f"kill -KILL $({AGENT})")
     begin = time.monotonic()
-    stack.install(logLevel="debug")
+    upgrade(stack, logLevel="debug")
     rolled_out(stack)
     figure("helm upgrade of two agents that were killed, s", time.monotonic() - begin)
     assert not old & {pod["metadata"]["uid"] for pod in pods(stack, AGENTS)}
@@ -130,6 +143,16 @@ def lives(stack: Stack, lab: Lab) -> Lives:
         assert int(host.ssh(f"xl domid default.{name}").stdout) == domid
         found.append((host, domid, boot(host, f"default.{name}")))
     return found
+
+
+def upgrade(stack: Stack, **values: Any) -> None:
+    """`helm upgrade` to the version after this one."""
+    stack.install(images={"kubexen": {"repository": IMAGE.rpartition(":")[0], "tag": NEXT}}, **values)
+
+
+def versions(stack: Stack) -> set[str]:
+    """Those that the agents say that they are of."""
+    return {host["status"]["agentVersion"] for host in stack.cluster.api.get(HOSTS)["items"]}
 
 
 def written(host: XenHost) -> str:
@@ -150,7 +173,24 @@ def wait_read(stack: Stack, host: XenHost, how: str) -> None:
     def says_so(document: dict[str, Any]) -> bool:
         return {check["name"]: check["message"] for check in document["status"]["checks"]}["StateFlags"] == how
 
-    stack.cluster.api.wait(f"/apis/kubexen.dev/v1alpha1/xenhosts/{host.name}", says_so, WAIT)
+    stack.cluster.api.wait(f"{HOSTS}/{host.name}", says_so, WAIT)
+
+
+def agent_on(stack: Stack, node: str) -> dict[str, Any]:
+    """The pod of a node's agent."""
+    (found,) = (pod for pod in pods(stack, AGENTS) if pod["spec"]["nodeName"] == node)
+    return found
+
+
+def restarts(pod: dict[str, Any]) -> int:
+    (container,) = pod["status"]["containerStatuses"]
+    return int(container["restartCount"])
+
+
+def warnings(stack: Stack, host: str) -> dict[str, str]:
+    """What Events warn of about a XenHost, by their reasons."""
+    told = json.loads(stack.kubectl("get", "events", f"--field-selector=involvedObject.name={host},type=Warning", "-o", "json"))
+    return {event["reason"]: event["message"] for event in told["items"] if event["involvedObject"]["kind"] == "XenHost"}
 
 
 def agents_are_at_work(stack: Stack, size: str, name: str = WEB) -> None:
@@ -193,11 +233,42 @@ def test_what_helm_installs_runs_the_first_domain(stack: Stack, lab: Lab, web: s
 def test_an_agent_destroys_by_its_hosts_xl(stack: Stack, lab: Lab, web: str) -> None:
     """In its container, what is left of a build that was cut off."""
     host, _ = where(stack, lab, WEB)
-    (agent,) = (pod for pod in pods(stack, AGENTS) if pod["spec"]["nodeName"] == host.name)
+    agent = agent_on(stack, host.name)
     host.ssh(TORN)
     stack.kubectl("exec", "-n", AGENTS, agent["metadata"]["name"], "--", "python3", "-c", DESTROY)
     assert "torn" not in host.ssh("xl list").stdout
     assert "(null)" not in host.ssh("xl list").stdout
+
+
+def test_a_host_in_trouble_says_so_and_heals_and_its_agent_stays_up(stack: Stack, lab: Lab, web: str) -> None:
+    host, domid = where(stack, lab, WEB)
+    before = agent_on(stack, host.name)
+    stack.apply(SPARE)
+    stack.wait("xhost", host.name, f"{HEALTHY}=BridgeMissing")
+    host.ssh(f"systemctl stop {LIBVIRTD}")
+    stack.wait("xhost", host.name, f"{READY}=HypervisorUnreachable")
+    told = warnings(stack, host.name)
+    assert "ip link add xenbr9" in told["BridgeMissing"]
+    assert "systemctl restart libvirtd" in told["HypervisorUnreachable"]
+    host.ssh("ip link add xenbr9 type bridge; systemctl restart libvirtd")
+    for condition in ("Ready", "Healthy"):
+        stack.wait("xhost", host.name, f"condition={condition}")
+    agents_are_at_work(stack, "152Mi")
+    stack.kubectl("delete", "xnet", "spare")
+    host.ssh("ip link delete xenbr9")
+    after = agent_on(stack, host.name)
+    assert (after["metadata"]["uid"], restarts(after)) == (before["metadata"]["uid"], restarts(before))
+    assert where(stack, lab, WEB) == (host, domid)
+
+
+@pytest.mark.usefixtures("allowed", "installed")
+def test_a_labelled_node_that_runs_no_xen_says_so_and_its_agent_stays_up(stack: Stack) -> None:
+    stack.cluster.label_node(LOCAL, XEN)
+    stack.wait("xhost", LOCAL, f"{READY}=NoXen")
+    assert "Boot its Xen entry" in warnings(stack, LOCAL)["NoXen"]
+    assert restarts(agent_on(stack, LOCAL)) == 0
+    stack.cluster.label_node(LOCAL, dict.fromkeys(XEN))
+    stack.kubectl("delete", "xhost", LOCAL)
 
 
 @pytest.mark.usefixtures("web")
@@ -241,6 +312,8 @@ def test_a_guest_is_as_its_secret_and_its_network_say(applied: XenHost, keeper: 
 def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: Lab, upgraded: Lives) -> None:
     agents_are_at_work(stack, "160Mi")
     agents_are_at_work(stack, "416Mi", KEEPER)
+    for host in lab.hosts:
+        stack.wait("xhost", host.name, f"{VERSION_IS}{NEXT}")
     by_xl, _ = where(stack, lab, KEEPER)
     assert stack.get("xhost", by_xl.name)["status"]["xen"]["version"] == by_xl.ssh("xl info xen_version").stdout.strip()
     assert lives(stack, lab) == upgraded
@@ -248,12 +321,13 @@ def test_domains_run_on_when_agents_are_killed_and_upgraded(stack: Stack, lab: L
 
 def test_domains_run_on_when_helm_rolls_back(stack: Stack, lab: Lab, upgraded: Lives) -> None:
     assert DEBUG in json.dumps(pods(stack, AGENTS))
-    stack.helm("rollback", RELEASE)
+    stack.helm("rollback", RELEASE, "1")
     rolled_out(stack)
     assert DEBUG not in json.dumps(pods(stack, AGENTS))
     agents_are_at_work(stack, "144Mi")
     for host in lab.hosts:
         wait_read(stack, host, BY_LIBRARY)
+        stack.wait("xhost", host.name, f"{VERSION_IS}{VERSION}")
     assert lives(stack, lab) == upgraded
 
 

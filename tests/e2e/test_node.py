@@ -148,6 +148,15 @@ input()
     assert not folder.exists()
 
 
+def test_a_process_that_lacks_the_rights_for_a_node_is_told_which() -> None:
+    """The controller's pods run in the dom0s then; `make demo` and the end of this run say so."""
+    asks = "from hack.cluster.kubelet import lacking; print(lacking())"
+    command = ["setpriv", "--inh-caps=-sys_admin", "--bounding-set=-sys_admin", sys.executable, "-c", asks]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("no namespaces can be made here: ")
+    assert "not permitted" in told
+
+
 def traces(state: Path) -> dict[str, set[str]]:
     """What a node could leave on this machine: mounts, links, network namespaces, cgroups, and processes that name it."""
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout

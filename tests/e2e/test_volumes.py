@@ -40,7 +40,7 @@ from tests.e2e.volumes import (
     wait_silent,
 )
 
-NAME = "writer"
+NAME, TEAM = "writer", "team"
 XL_NAME = f"default.{NAME}"
 DOMAIN = f"/apis/kubexen.dev/v1alpha1/namespaces/default/xendomains/{NAME}"
 CLAIMS = ("lun", "device", "image")
@@ -387,3 +387,26 @@ def test_nothing_is_left(stack: Stack, source: XenHost, target: XenHost) -> None
         stack.cluster.api.wait_gone(f"{PODS}/{pod['metadata']['name']}", WAIT)
     for host in (source, target):
         wait_silent(host, HAS, WAIT)  # a kubelet logs out of the target after the pod is gone
+
+
+def test_a_namespace_is_deleted_to_its_end_with_a_domain_that_runs(stack: Stack, lab: Lab, target: XenHost) -> None:
+    """Kubernetes deletes its pods and claims first, and waits for them; the guest is shut down, not destroyed."""
+    target.ssh(f"truncate -s 0 {IMAGE} && truncate -s {BYTES} {IMAGE}")
+    stack.kubectl("create", "namespace", TEAM)
+    image = {"name": "image", "claimName": TEAM, "target": "xvda"}
+    stack.apply(
+        *volume(TEAM, "Filesystem", {"nfs": {"server": target.address, "path": SHARED}}, TEAM),
+        manifest(NAME, disks=[image]) | {"metadata": {"name": NAME, "namespace": TEAM}},
+    )
+    stack.wait_reason(NAME, "Running", SLOW, TEAM)
+    host = lab.host(stack.get("xd", NAME, TEAM)["status"]["nodeName"])
+    guest = Writer(host, f"{TEAM}.{NAME}")
+    host.guest_wait(guest.name, GUEST_UP)
+    guest.write("xvda")
+    told = guest.writes_on().told
+    stack.kubectl("delete", "namespace", TEAM, f"--timeout={SLOW:.0f}s", timeout=SLOW + 30)
+    assert guest.name not in host.ssh("xl list").stdout
+    assert "System halted" in host.guest_console_tail(guest.name)
+    assert lost(target, told, IMAGE) == ""
+    wait_silent(host, HAS, WAIT)
+    stack.kubectl("delete", f"pv/pv-{TEAM}", f"--timeout={WAIT:.0f}s")

@@ -111,13 +111,13 @@ for path in sys.argv[2:]:
 """
 
 
-def volume(name: str, mode: str, source: Mapping[str, Any]) -> list[dict[str, Any]]:
+def volume(name: str, mode: str, source: Mapping[str, Any], namespace: str = "default") -> list[dict[str, Any]]:
     """A PersistentVolume and the claim that is bound to it."""
     spec = {"accessModes": ["ReadWriteOnce"], "volumeMode": mode, "storageClassName": ""}
     return [
         {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"pv-{name}"},
          "spec": spec | {"capacity": {"storage": "8Mi"}, "persistentVolumeReclaimPolicy": "Retain"} | source},
-        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace},
          "spec": spec | {"volumeName": f"pv-{name}", "resources": {"requests": {"storage": "8Mi"}}}},
     ]  # fmt: skip
 

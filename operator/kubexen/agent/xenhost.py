@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Set
 from datetime import UTC, datetime
 from typing import Any
 
+from kubexen import VERSION
 from kubexen.agent import checks
 from kubexen.agent.checks import Trouble
 from kubexen.agent.host import Host
@@ -176,6 +177,7 @@ class HostReporter:
             driver=info.driver,
             flags_source=info.flags_source,
             toolstack={"libvirt" if not info.driver.startswith("sim") else "simulator": info.toolstack_version},
+            agent_version=VERSION,
             domains=sum(1 for s in domains.values() if s.owner is not None),
             unmanaged=[ForeignDomain(name=s.name, domid=s.domid, uuid=s.uuid, memory=_mib(s.memory_kib),
                                      vcpus=s.vcpus) for s in sorted(unmanaged, key=lambda s: s.name)],

@@ -136,6 +136,7 @@ class XenHostStatus(ConditionedStatus):
     toolstack: dict[str, Annotated[str, Field(max_length=64)]] = Field(
         default={}, max_length=16, description="Versions of the software in dom0, as in libvirt: 9.0.0."
     )
+    agent_version: str = Field(default="", max_length=64, description="Version of Kubexen that the agent is of, as in 0.1.0.")
     domains: int | None = Field(default=None, ge=0, description="How many domains of Kubexen's are there.")
     unmanaged: list[ForeignDomain] = Field(
         default=[], max_length=1024, description="Domains that are not Kubexen's."
@@ -181,6 +182,7 @@ class XenHost(Resource):
             Column("Kernel", ".status.kernel", priority=1),
             Column("Scheduler", ".status.scheduler", priority=1),
             Column("Driver", ".status.driver", priority=1),
+            Column("Agent", ".status.agentVersion", priority=1),
             MESSAGE,
             Column("Health", '.status.conditions[?(@.type=="Healthy")].message', priority=1),
         ),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from kubexen import VERSION
 from kubexen.api.domainstatus import ClaimStatus, VolumeMode
 from kubexen.api.names import (
     ANCHOR_FINALIZER,
@@ -37,7 +38,7 @@ MOST_CPU = "200m"
 """An anchor's limit, which only its start needs: what the runtime does in its cgroup takes 60 ms of a CPU, thus 6 s with 1 % of one
 (a limit of 10m or less) and 0.4 s with this."""
 
-IMAGE = "kubexen:0.1.0"
+IMAGE = f"kubexen:{VERSION}"
 """As the chart has it by itself. A policy of the chart's refuses an anchor of any image but the one that its values name."""
 
 LIVE = ("Pending", "Running")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hack.cluster import nodeconfig
 from kubexen.agent import checks
+from kubexen.api.names import HOST_LABEL
 from kubexen.api.xenhost import CheckResult, HostCheck, HostNetwork, HostPool, XenHostStatus
 from kubexen.hypervisor.errors import Unreachable
 from kubexen.hypervisor.port import HostInfo
@@ -146,8 +148,27 @@ def test_the_page_on_installing_masks_what_the_check_looks_for() -> None:
 
 def test_the_page_on_installing_names_the_packages_that_the_hosts_of_the_lab_have() -> None:
     installed = {word for line in (LAB / "packages").read_text().splitlines() if line[:1] != "#" for word in line.split()}
-    (command,) = re.findall(r"^apt-get install (.*)$", PAGE, re.MULTILINE)
-    assert set(command.split()) <= installed
+    commands = re.findall(r"^apt-get install (.*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 2
+    assert {word for command in commands for word in command.split()} <= installed
+
+
+def test_the_page_on_installing_gives_dom0_an_amount_that_the_check_finds_right() -> None:
+    (line,) = re.findall(r'^GRUB_CMDLINE_XEN_DEFAULT="(.*)"$', PAGE, re.MULTILINE)
+    assert checks.dom0_memory(line).result is OK
+
+
+def test_the_page_on_installing_sets_containerd_as_it_is_set_on_the_hosts_of_the_lab() -> None:
+    (settings,) = re.findall(r"^containerd config default \| sed \"(.*)\"", PAGE, re.MULTILINE)
+    used = nodeconfig.containerd("", "", systemd_cgroups=True)
+    for _, setting in re.findall(r"s/([^/]+)/([^/]+)/", settings):
+        assert setting.replace("'", '"') in used
+
+
+def test_the_page_on_installing_has_the_bridge_of_the_lab_and_the_label_of_the_agents() -> None:
+    (bridge,) = re.findall(r"^auto (\w+)$", PAGE, re.MULTILINE)
+    assert f"\nip link add {bridge} type bridge\n" in (LAB / "root/usr/local/sbin/xenlab-net").read_text()
+    assert f"\nkubectl label node NODE {HOST_LABEL}=true\n" in PAGE
 
 
 @pytest.mark.parametrize("file", ["/etc/xen/xl.conf", "/etc/libvirt/libxl.conf"])

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from hack.stack import chart
 from hack.stack.chart import Document
 from hack.tools.build import FAMILIES
+from kubexen import VERSION
 from kubexen.agent.main import main as agent_main
 from kubexen.api.crdgen import render as crds
 from kubexen.api.domainstatus import CONTROLLER_FIELDS, XenDomainStatus
@@ -39,6 +40,10 @@ def test_the_kinds_are_the_generated_ones_and_stay_at_an_uninstall(documents: li
 
 def test_the_chart_has_no_copy_of_the_kinds() -> None:
     assert (chart.CHART / "files" / "crds").resolve() == Path(__file__).parents[3] / "crds"
+
+
+def test_the_chart_is_of_the_version_of_the_code() -> None:
+    assert yaml.safe_load((chart.CHART / "Chart.yaml").read_text())["appVersion"] == VERSION
 
 
 def test_what_holds_domains_stays_at_an_uninstall() -> None:

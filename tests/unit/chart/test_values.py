@@ -108,6 +108,8 @@ def test_values_reach_their_place(find: Find) -> None:
     args = set(arguments(agent))
     assert {"--driver=test:///default", "--namespace=xen-agents", "--health=127.0.0.1:5000", "--kubelet-root=/data/kubelet"} <= args
     assert agent["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 3}
+    on_delete = find(chart.render(values={"agent": {"updateStrategy": "OnDelete"}}), "DaemonSet", "kubexen-agent")
+    assert on_delete["spec"]["updateStrategy"] == {"type": "OnDelete"}
     paths = [v["hostPath"]["path"] for v in agent["spec"]["template"]["spec"]["volumes"] if v["name"].startswith("pool-")]
     assert paths == ["/srv/a", "/mnt/b"]
     labels = find(documents, "Namespace", "shop")["metadata"]["labels"]

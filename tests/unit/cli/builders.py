@@ -58,7 +58,7 @@ def node(name: str = "xen1") -> Object:
 def host(name: str = "xen1") -> Object:
     return named(name, apiVersion=API_VERSION, kind="XenHost", spec={}, status={
         "nodeName": name, "conditions": [is_so("Ready", "True", "Ready", "The hypervisor answers.")],
-        "memory": {"total": "8Gi", "free": "4Gi", "forGuests": "4Gi"}, "domains": 1,
+        "memory": {"total": "8Gi", "free": "4Gi", "forGuests": "4Gi"}, "domains": 1, "agentVersion": "0.1.0",
         "checks": [{"name": "Dom0Memory", "result": "OK", "message": "dom0 has 2048M"}],
         "networks": [{"name": "lan", "ready": True}],
         "pools": [{"name": "images", "ready": True, "total": "100Gi", "free": "50Gi"}],

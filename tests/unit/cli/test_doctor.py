@@ -113,6 +113,10 @@ CASES = {
         (WARNING, CLUSTER, "hosts"), "no Xen host", HOST_LABEL,
         NO_NODE, without(XENHOSTS), without(XENDOMAINS), without(XENDISKS), without(PODS)),
     # hosts, and their Nodes
+    "an upgrade has left an agent behind": case(
+        (WARNING, CLUSTER, "versions"), "0.1.0 on xen1; 0.2.0 on xen2", "OnDelete",
+        with_(NODES, node("xen2")), with_(LEASES, lease("xen2", AGENTS)), with_(XENHOSTS, host("xen2")),
+        one(XENHOSTS, lambda obj: obj["status"].update(agentVersion="0.2.0"), "xen2")),
     "a host has no Node": case((ERROR, XEN1, "node"), "no Node", "delete xhost xen1", NO_NODE),
     "its Node has no label": case((WARNING, XEN1, "label"), HOST_LABEL, "label node xen1", one(
         NODES, lambda obj: obj["metadata"].update(labels={}))),
