@@ -23,7 +23,7 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash -s /own /own/opt
 
 FROM scratch
 COPY --from=parts /image /
-# A layer of its own: it is all that a node fetches for the next version, as long as nothing else changes.
+# A layer of its own: for the next version a node fetches little else, where the builder still has the layer above.
 COPY --from=parts /own /
 ENV PATH=/usr/bin PYTHONPATH=/opt/kubexen PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 KUBEXEN_XEN_ROOT=/host
 RUN ["python3", "-c", "import libvirt, kubexen.agent.main, kubexen.controller.main"]

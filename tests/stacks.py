@@ -1,4 +1,4 @@
-"""A whole Kubexen on lab hosts for the fixtures of xen/ and e2e/: started, or the test fails with what is missing; ended always."""
+"""A whole Kubexen as tests of several folders start it, or fail with what is missing, and end it; and what they wait for in it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from contextlib import contextmanager
 
 import pytest
 
+from hack.cluster.api import Object
 from hack.needs import MissingTools
-from hack.stack.stack import Stack
+from hack.stack.stack import WAIT, Stack
 from hack.xenlab.build import BuildError
 from hack.xenlab.host import HostError
+
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
+
+
+def wait_host_event(stack: Stack, host: str, reason: str, words: str, seconds: float = WAIT) -> Object:
+    """Until an Event about this XenHost is there, for this reason and with these words; the Event."""
+    for _, event in stack.cluster.api.watch(EVENTS, seconds, fieldSelector=f"regarding.name={host},reason={reason}"):
+        if event["regarding"]["kind"] == "XenHost" and words in event["note"]:
+            return event
+    raise TimeoutError(f"no Event {reason} with {words!r} for XenHost {host}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ cluster's state and the node's cgroups, which `stop` removes. Its pods reach the
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import shutil
@@ -29,6 +30,7 @@ READY_TIMEOUT = 60.0  # seconds, for one process on a busy machine
 PARTS = ("namespaces", "to-api", "containerd", "kubelet")
 
 
+@functools.cache
 def lacking() -> str:
     """Which right this machine keeps from us that such a node needs, in words; '' if none. What is no matter of rights raises."""
     if os.geteuid() != 0:

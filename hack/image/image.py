@@ -60,6 +60,16 @@ def archive(tag: str = "dev", source: Path = ROOT) -> Path:
     return target
 
 
+def copy_source(target: Path, source: Path = ROOT) -> None:
+    """Copy all that the image is made of to a folder that has none of it."""
+    for name in SOURCES:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source / name, target / name)
+
+
 def _export(folder: Path, name: str, target: Path) -> None:
     partial = target.with_suffix(".part")
     partial.unlink(missing_ok=True)
@@ -73,12 +83,7 @@ def _export(folder: Path, name: str, target: Path) -> None:
 def _build(folder: Path, tag: str, source: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="kubexen-image-") as made:
         context = Path(made)
-        for name in SOURCES:
-            (context / name).parent.mkdir(parents=True, exist_ok=True)
-            if (source / name).is_dir():
-                shutil.copytree(source / name, context / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy2(source / name, context / name)
+        copy_source(context, source)
         shutil.copytree(_wheels(folder, source / "requirements/image.txt"), context / "wheels")
         _base(folder)
         _buildah(folder, "build", "--layers", f"--build-arg=BASE={BASE}", "--build-arg=PIP_NO_INDEX=1", f"--tag={NAME}:{tag}",

@@ -1,4 +1,4 @@
-"""Makes the dom0 of a lab host a real node: containerd and a kubelet as its systemd units, with the image loaded.
+"""Makes the dom0 of a lab host a real node: containerd and a kubelet as its systemd units, with images loaded.
 
 Called by stack.py. What they are told comes from hack/cluster/nodeconfig.py, as for a node on this machine; crun and the
 CNI plugins are dom0's packages.
@@ -29,7 +29,7 @@ PACKED = "images"
 """A folder with the images that containerd in dom0 is to unpack."""
 UNPACK = (
     f"for image in {FOLDER}/{PACKED}/*.tar; do "
-    f"if [ -e $image ]; then {FOLDER}/bin/ctr -n k8s.io images import --local $image && rm $image; fi; done"
+    f"if [ -e $image ]; then {FOLDER}/bin/ctr -n k8s.io images import --local $image && rm $image || exit 1; fi; done"
 )
 SETTINGS = PurePosixPath("/etc/kubernetes")
 CNI = "/etc/cni/net.d"
@@ -43,7 +43,7 @@ GRACE_SECONDS = 90
 SPARE = 2 << 30  # bytes for containers and more images; the file is sparse
 
 
-# containerd in a mount namespace of its own: it unpacks the image into the folder that will be its own in dom0.
+# containerd in a mount namespace of its own: it unpacks images into the folder that will be its own in dom0.
 SEED = """
 mount -t tmpfs tmpfs /run
 containerd --config "$1" >"$2" 2>&1 &

@@ -12,12 +12,12 @@ import pytest
 from hack.cluster.api import Object
 from hack.stack.hosts import SimulatedHost
 from hack.stack.stack import Stack
+from kubexen import VERSION
 from kubexen.agent.xenhost import ROUND_KIB
 from kubexen.api.quantity import Quantity
 from tests.cluster import broken, manifests
 from tests.cluster.tenant import KUBEXEN, PATIENCE, Tenant, condition, is_ready, until
-
-EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
+from tests.stacks import wait_host_event
 
 
 @pytest.fixture
@@ -47,14 +47,6 @@ def wait(stack: Stack, host: SimulatedHost, kind: str, status: str, reason: str)
 def wait_healthy(stack: Stack, host: SimulatedHost) -> None:
     wait(stack, host, "Ready", "True", "Ready")
     wait(stack, host, "Healthy", "True", "ChecksPass")
-
-
-def wait_event(stack: Stack, host: SimulatedHost, reason: str, words: str) -> Object:
-    """Until an Event about the XenHost is there."""
-    for _, event in stack.cluster.api.watch(EVENTS, PATIENCE, fieldSelector=f"regarding.name={host.name},reason={reason}"):
-        if event["regarding"]["kind"] == "XenHost" and words in event["note"]:
-            return event
-    raise TimeoutError(f"no Event {reason} with {words!r} for XenHost {host.name}")
 
 
 def renewed(stack: Stack, host: SimulatedHost) -> str:
@@ -93,9 +85,9 @@ def test_a_host_that_is_not_set_up_well_says_what_to_do(stack: Stack, host: Simu
     pid = host.agent.pid
     with case.breaks(host):
         assert case.says in wait(stack, host, case.kind, case.status, case.reason)["message"]
-        assert wait_event(stack, host, case.reason, case.says)["type"] == "Warning"
+        assert wait_host_event(stack, host.name, case.reason, case.says)["type"] == "Warning"
     wait_healthy(stack, host)
-    assert wait_event(stack, host, "Mended", case.says)["type"] == "Normal"
+    assert wait_host_event(stack, host.name, "Mended", case.says)["type"] == "Normal"
     assert host.agent.pid == pid
 
 
@@ -138,8 +130,10 @@ def test_a_labelled_node_that_runs_no_xen_has_a_xenhost_that_says_so(stack: Stac
         with broken.agent(host):
             stack.cluster.api.delete(path(host))
         assert "take the label" in wait(stack, host, "Ready", "False", "NoXen")["message"]
-        wait_event(stack, host, "NoXen", "Boot its Xen entry")
-        assert "memory" not in stack.cluster.api.get(path(host))["status"]
+        wait_host_event(stack, host.name, "NoXen", "Boot its Xen entry")
+        status = stack.cluster.api.get(path(host))["status"]
+        assert "memory" not in status
+        assert status["agentVersion"] == VERSION
         stack.cluster.api.wait(node, lambda found: found["status"]["capacity"]["kubexen.dev/memory-mib"] == "0", PATIENCE)
     wait_healthy(stack, host)
     stack.cluster.api.wait(node, lambda found: int(found["status"]["capacity"]["kubexen.dev/memory-mib"]) > 0, PATIENCE)

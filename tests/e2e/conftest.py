@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -41,9 +40,7 @@ def archive() -> Path:
 def next_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The image of the version after this one, which is this one but for what it says of itself. Its tag is NEXT."""
     source = tmp_path_factory.mktemp("next")
-    for name in image.SOURCES:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if (image.ROOT / name).is_dir() else shutil.copy2)(image.ROOT / name, source / name)
+    image.copy_source(source)
     module = source / "operator/kubexen/__init__.py"
     module.write_text(module.read_text().replace(f'VERSION = "{VERSION}"', f'VERSION = "{NEXT}"'))
     return image.archive(NEXT, source)

@@ -122,6 +122,7 @@ class HostReporter:
         now = datetime.now(UTC)
         self._conditions = set_condition(self._conditions, ConditionType.READY, *ready, None, now)
         self._conditions = set_condition(self._conditions, ConditionType.HEALTHY, *_verdict(troubles), None, now)
+        document["agentVersion"] = VERSION
         document["conditions"] = [c.to_dict() for c in self._conditions]
         return document, troubles
 
@@ -177,7 +178,6 @@ class HostReporter:
             driver=info.driver,
             flags_source=info.flags_source,
             toolstack={"libvirt" if not info.driver.startswith("sim") else "simulator": info.toolstack_version},
-            agent_version=VERSION,
             domains=sum(1 for s in domains.values() if s.owner is not None),
             unmanaged=[ForeignDomain(name=s.name, domid=s.domid, uuid=s.uuid, memory=_mib(s.memory_kib),
                                      vcpus=s.vcpus) for s in sorted(unmanaged, key=lambda s: s.name)],

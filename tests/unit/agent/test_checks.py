@@ -161,7 +161,9 @@ def test_the_page_on_installing_gives_dom0_an_amount_that_the_check_finds_right(
 def test_the_page_on_installing_sets_containerd_as_it_is_set_on_the_hosts_of_the_lab() -> None:
     (settings,) = re.findall(r"^containerd config default \| sed \"(.*)\"", PAGE, re.MULTILINE)
     used = nodeconfig.containerd("", "", systemd_cgroups=True)
-    for _, setting in re.findall(r"s/([^/]+)/([^/]+)/", settings):
+    changed = re.findall(r"s/([^/]+) = [^/]+/(\1 = [^/]+)/", settings)
+    assert len(changed) == 2
+    for _, setting in changed:
         assert setting.replace("'", '"') in used
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -262,6 +263,23 @@ def test_a_listener_may_close_its_driver(sim: SimDriver, tmp_path: Path) -> None
     other.subscribe(listener)
     sim.create(config())
     assert done.wait(5)
+
+
+def test_a_driver_is_closed_whose_thread_ends_before_it_is_woken(
+    sim: SimDriver, sim_host: SimHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim.subscribe(lambda _: None)
+    (thread,) = (thread for thread in threading.enumerate() if thread.name.startswith("sim-hints"))
+
+    def late(file: int, data: bytes) -> int:
+        monkeypatch.undo()
+        sim_host.xl_create_unmanaged("stranger")  # for which the thread looks, and sees that it is to end
+        thread.join(5)
+        return os.write(file, data)
+
+    monkeypatch.setattr(os, "write", late)
+    sim.close()
+    assert not thread.is_alive()
 
 
 def test_a_failing_listener_does_not_stop_the_others(sim: SimDriver, caplog: pytest.LogCaptureFixture) -> None:

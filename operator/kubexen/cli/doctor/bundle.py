@@ -14,12 +14,12 @@ import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
+from kubexen import VERSION
 from kubexen.api.names import GROUP
 from kubexen.cli.doctor import redact, render
 from kubexen.cli.doctor.finding import Finding
@@ -110,11 +110,7 @@ async def _versions(api: Api, notes: list[str]) -> Object:
     except (ApiError, ValueError) as error:
         notes.append(f"/version: {error}")
         server = None
-    try:
-        ours = version("kubexen")
-    except PackageNotFoundError:
-        ours = "not installed as a package"
-    return {"kubectl-xen": ours, "python": platform.python_version(), "server": server}
+    return {"kubectl-xen": VERSION, "python": platform.python_version(), "server": server}
 
 
 def _definition(crd: Object) -> Object:

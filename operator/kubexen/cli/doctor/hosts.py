@@ -33,7 +33,7 @@ def check(snapshot: Snapshot) -> Iterator[Finding]:
     hosts, nodes = snapshot.by_name(XENHOSTS), snapshot.by_name(NODES)
     labelled = {name for name, node in nodes.items() if HOST_LABEL in (node["metadata"].get("labels") or {})}
     usual = _usual_mib(snapshot)
-    yield from _versions(hosts)
+    yield from _versions(hosts, snapshot.agents)
     if snapshot.read(XENHOSTS, NODES) and not hosts and not labelled:
         yield warning("Cluster", "hosts", "there is no Xen host", f"kubectl label node NAME {HOST_LABEL}=true, for each Xen host")
     for name in sorted(hosts.keys() | labelled):
@@ -50,8 +50,8 @@ def check(snapshot: Snapshot) -> Iterator[Finding]:
                         f"kubectl label node {name} {HOST_LABEL}-")
 
 
-def _versions(hosts: Mapping[str, Object]) -> Iterator[Finding]:
-    """An upgrade that is under way, or was forgotten."""
+def _versions(hosts: Mapping[str, Object], namespace: str) -> Iterator[Finding]:
+    """An upgrade that is under way, or has come to a stop. `namespace`: the agents'."""
     found: dict[str, list[str]] = {}
     for name, host in sorted(hosts.items()):
         if version := status(host).get("agentVersion"):
@@ -59,8 +59,8 @@ def _versions(hosts: Mapping[str, Object]) -> Iterator[Finding]:
     if len(found) > 1:
         told = "; ".join(f"{version} on {', '.join(names)}" for version, names in sorted(found.items()))
         yield warning("Cluster", "versions", f"agents are of several versions: {told}",
-                      "whether an upgrade goes on: kubectl get pod -o wide in the agents' namespace; where agent.updateStrategy "
-                      "is OnDelete, delete the pods of the older ones")
+                      f"see whether an upgrade goes on: kubectl get pod -n {namespace} -o wide; where agent.updateStrategy is "
+                      "OnDelete, delete the pods of the older ones")
 
 
 def _node(subject: str, name: str, node: Object | None, host: Object | None, usual_mib: int) -> Iterator[Finding]:

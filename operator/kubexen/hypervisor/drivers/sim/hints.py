@@ -74,18 +74,22 @@ class Watcher:
         return lambda: self._listeners.pop(number, None) and None
 
     def stop(self) -> None:
+        """The pipe is closed here: the thread may have ended by itself, or see that it is to end before it is woken."""
         self._listeners.clear()
         self._stopped = True
         os.write(self._fd, b".")
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        os.close(self._fd)
 
     def _run(self) -> None:
         try:
-            while not self._stopped:
+            while True:
                 self._seen, changes = self._machine.changes(self._seen)
                 for uuid in [None] if None in changes else changes:
                     self._tell(uuid)
+                if self._stopped:  # by a listener perhaps, and the pipe is closed then
+                    return
                 due = self._machine.next_due()
                 ready, _, _ = select.select([self._fd], [], [], None if due is None else max(0.0, due - time.time()))
                 if ready:
@@ -95,7 +99,6 @@ class Watcher:
                 _log.warning("the simulated host is gone, no more hints: %s", error)
         finally:
             self._pipe.unlink(missing_ok=True)
-            os.close(self._fd)
 
     def _tell(self, uuid: str | None) -> None:
         for listener in list(self._listeners.values()):
