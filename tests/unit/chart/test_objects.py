@@ -127,7 +127,13 @@ def test_only_the_agent_asks_for_privileges(documents: list[Document]) -> None:
     assert privileged == {"kubexen-agent"}
     for name in specs.keys() - privileged:
         assert not specs[name].get("hostNetwork")
-        assert not any("hostPath" in v for v in specs[name]["volumes"]), name
+        assert not any("hostPath" in v for v in specs[name].get("volumes", ())), name
+
+
+def test_a_plain_kubectl_drain_takes_all_but_the_agents_from_a_node(documents: list[Document]) -> None:
+    """A pod with an emptyDir it refuses, without --delete-emptydir-data."""
+    for deployment in (d for d in documents if d["kind"] == "Deployment"):
+        assert not any("emptyDir" in v for v in deployment["spec"]["template"]["spec"].get("volumes", ()))
 
 
 def test_every_policy_is_bound_and_fails_closed(documents: list[Document], find: Find) -> None:
