@@ -392,11 +392,12 @@ def test_nothing_is_left(stack: Stack, source: XenHost, target: XenHost) -> None
 @pytest.mark.usefixtures("applied")
 def test_a_namespace_is_deleted_to_its_end_with_a_domain_that_runs(stack: Stack, lab: Lab, target: XenHost) -> None:
     """Kubernetes deletes its pods first, and waits for them; the guest is shut down, not destroyed."""
-    target.ssh(f"rm -f {IMAGE} && truncate -s {BYTES} {IMAGE}")
+    folder = f"{SHARED}-{TEAM}"
+    target.ssh(f"mkdir {folder} && truncate -s {BYTES} {folder}/disk.img")
     stack.cluster.add_namespace(TEAM)
     image = {"name": "image", "claimName": TEAM, "target": "xvda"}
     stack.apply(
-        *volume(TEAM, "Filesystem", {"nfs": {"server": target.address, "path": SHARED}}, TEAM),
+        *volume(TEAM, "Filesystem", {"nfs": {"server": target.address, "path": folder}}, TEAM),
         manifest(NAME, disks=[image]) | {"metadata": {"name": NAME, "namespace": TEAM}},
     )
     stack.wait_reason(NAME, "Running", SLOW, TEAM)
@@ -413,6 +414,7 @@ def test_a_namespace_is_deleted_to_its_end_with_a_domain_that_runs(stack: Stack,
     stack.cluster.api.wait_gone(f"/api/v1/namespaces/{TEAM}", SLOW)
     assert guest.name not in host.ssh("xl list").stdout
     assert "System halted" in host.guest_console_tail(guest.name)
-    assert lost(target, told, IMAGE) == ""
-    wait_silent(host, HAS, WAIT)
+    assert lost(target, told, f"{folder}/disk.img") == ""
+    wait_silent(host, f"grep -o pv-{TEAM} /proc/mounts\n{MADE}", WAIT)
     stack.kubectl("delete", f"pv/pv-{TEAM}", f"--timeout={WAIT:.0f}s")
+    target.ssh(f"rm -r {folder}")
