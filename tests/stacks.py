@@ -13,12 +13,16 @@ from hack.stack.stack import WAIT, Stack
 from hack.xenlab.build import BuildError
 from hack.xenlab.host import HostError
 
+READY, HEALTHY = (f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}' for kind in ("Ready", "Healthy"))
+"""What `kubectl wait` waits for, the reason of a condition: f"{READY}=REASON"."""
+LIBVIRTD = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
+"""What is to be stopped with it, so that nothing starts it again."""
 EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 
 
-def wait_host_event(stack: Stack, host: str, reason: str, words: str, seconds: float = WAIT) -> Object:
+def wait_host_event(stack: Stack, host: str, reason: str, words: str) -> Object:
     """Until an Event about this XenHost is there, for this reason and with these words; the Event."""
-    for _, event in stack.cluster.api.watch(EVENTS, seconds, fieldSelector=f"regarding.name={host},reason={reason}"):
+    for _, event in stack.cluster.api.watch(EVENTS, WAIT, fieldSelector=f"regarding.name={host},reason={reason}"):
         if event["regarding"]["kind"] == "XenHost" and words in event["note"]:
             return event
     raise TimeoutError(f"no Event {reason} with {words!r} for XenHost {host}")

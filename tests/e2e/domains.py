@@ -10,8 +10,8 @@ from hack.xenlab.lab import Lab
 from kubexen.api.names import DOMAIN_LABEL
 
 PODS = "/api/v1/namespaces/default/pods"
-AGENT, CONTROLLER = "daemonset/kubexen-agent", "deployment/kubexen-controller"
-WORKLOADS = {AGENT: AGENTS, CONTROLLER: NAMESPACE}
+CONTROLLER = "deployment/kubexen-controller"
+WORKLOADS = {"daemonset/kubexen-agent": AGENTS, CONTROLLER: NAMESPACE}
 """All of Kubexen's, and their namespaces."""
 SLOW = 2 * WAIT  # seconds that several things in a row may take
 

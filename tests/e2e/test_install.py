@@ -31,7 +31,7 @@ from tests.e2e.conftest import NEXT, Figure
 from tests.e2e.domains import CONTROLLER, PODS, SLOW, anchors, boot, pods, rolled_out, where
 from tests.e2e.pods import kib
 from tests.e2e.volumes import BUSY
-from tests.stacks import wait_host_event
+from tests.stacks import HEALTHY, LIBVIRTD, READY, wait_host_event
 
 WEB, KEEPER, MOVED = "web", debian.NAME, "tiny-pvh"
 AGENT = "pgrep -f '^/usr/bin/python3 /usr/bin/kubexen-agent'"
@@ -52,10 +52,8 @@ BY_XL = (
 BINDINGS = "/usr/lib/xen-4*/lib/python"
 DEBUG = "--log-level=debug"
 HOSTS = "/apis/kubexen.dev/v1alpha1/xenhosts"
-READY, HEALTHY = (f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}' for kind in ("Ready", "Healthy"))
 XEN_DEVICES = Path("/dev/xen")
 VERSION_IS = "jsonpath={.status.agentVersion}="
-LIBVIRTD = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
 SPARE = {"apiVersion": "kubexen.dev/v1alpha1", "kind": "XenNetwork", "metadata": {"name": "spare"}, "spec": {"bridge": "xenbr9"}}
 
 Lives = list[tuple[XenHost, int, str]]

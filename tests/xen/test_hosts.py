@@ -10,9 +10,8 @@ from hack.stack.guest import NAME
 from hack.stack.stack import Stack
 from kubexen.api.quantity import Quantity
 from kubexen.api.xenhost import XenHost
+from tests.stacks import HEALTHY, LIBVIRTD, READY
 from tests.xen.domain import up, where
-
-READY, HEALTHY = (f'jsonpath={{.status.conditions[?(@.type=="{kind}")].reason}}' for kind in ("Ready", "Healthy"))
 
 
 def test_a_host_tells_how_it_is_set_up(stack: Stack) -> None:
@@ -73,7 +72,7 @@ def mib(quantity: str) -> int:
 @pytest.mark.usefixtures("clean")
 def test_an_agent_that_starts_while_libvirtd_is_stopped_waits_for_it(stack: Stack) -> None:
     host, domid = up(stack)
-    host.ssh("systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service")
+    host.ssh(f"systemctl stop {LIBVIRTD}")
     try:
         host.restart_agent()
         stack.wait("xhost", host.name, f"{READY}=HypervisorUnreachable")
